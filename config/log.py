@@ -1,0 +1,128 @@
+"""Logs: one JSON object a line on standard error, the same for our code and for the libraries.
+
+`log.info("delivery.attempt", extra={"status": 200})` becomes
+`{"ts": "…Z", "level": "info", "role": "delivery", "event": "delivery.attempt", "status": 200}`.
+The encoding is pure ASCII: a control or escape character in a name cannot forge a line or reach a
+terminal.
+"""
+
+import json
+import logging
+import math
+import sys
+from typing import Final, TextIO
+
+from config.clock import rfc3339
+
+MAX_TEXT: Final = 8192
+"""Characters kept of one value; what is cut off is counted at its end."""
+
+MAX_DEPTH: Final = 4
+"""Levels of lists and objects kept in one value."""
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "color_message",
+}
+_QUIET: Final = ("uvicorn.access", "httpx", "httpcore")
+"""Loggers that print whole URLs: a query may hold a ticket."""
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line of JSON. Fields of `extra` follow the fixed ones."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end. Never raises for what a record holds."""
+        line: dict[str, object] = {
+            "ts": rfc3339(int(record.created * 1_000_000)),
+            "level": record.levelname.lower(),
+            "role": self._role,
+            "event": _cut(_message(record)),
+        }
+        if record.name != self._role:
+            line["logger"] = record.name
+        for name, value in vars(record).items():
+            if name not in _STANDARD:
+                line.setdefault(name, _plain(value, MAX_DEPTH))
+        if record.exc_info and record.exc_info[1] is not None:
+            line["error"] = _cut(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
+            line["trace"] = _cut(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=True, allow_nan=False)
+
+
+class _StandardError(logging.Handler):
+    """Writes to what `sys.stderr` is at that moment: Dramatiq replaces it in its children."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream: TextIO | None = sys.stderr
+        if stream is None:
+            return
+        try:
+            stream.write(self.format(record) + "\n")
+            stream.flush()
+        except (OSError, ValueError):
+            # Nobody reads the log any more; the work goes on without it.
+            return
+
+
+def configure(role: str, level: str = "info") -> None:
+    """Send every logger's records to standard error as JSON lines, replacing earlier handlers.
+
+    Args:
+        role: what this process is: api, relay, worker, delivery.
+        level: debug, info, warning or error.
+
+    Raises:
+        ValueError: `level` is none of them.
+    """
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"no such log level: {level}")
+    handler = _StandardError()
+    handler.setFormatter(JsonFormatter(role))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in {"uvicorn", "dramatiq"}:
+            logger = logging.getLogger(name)
+            logger.handlers.clear()
+            logger.propagate = True
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        return f"{record.msg} {record.args!r}"
+
+
+def _plain(value: object, depth: int) -> object:
+    """`value` as JSON can hold it, bounded."""
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case str():
+            return _cut(value)
+        case dict() if depth:
+            return {_cut(str(key)): _plain(item, depth - 1) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset() if depth:
+            return [_plain(item, depth - 1) for item in value]
+        case _:
+            return _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[:MAX_TEXT]}… {len(text) - MAX_TEXT} more"

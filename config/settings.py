@@ -1,0 +1,350 @@
+"""Settings: merged from four layers, validated whole before anything starts.
+
+`defaults.toml` beside this module lists and explains every setting. `load_settings` returns a
+frozen `Settings` or raises one `SettingsError` with every problem found.
+"""
+
+import base64
+import binascii
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+
+from config.layers import ENVIRONMENT, PREFIX, Draft, Tree, Variable, gather
+
+LEASE_MARGIN_SECONDS: Final = 10
+"""Time left between the end of the slowest attempt and the end of its lease, to record it."""
+
+_STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+_ARTIFACT_SCHEMES: Final = ("file://", "s3://", "gs://", "az://")
+
+Profile = Literal["development", "production"]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. `problems` has one line for each thing to mend."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems: Final = tuple(problems)
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(f"the settings cannot be used:\n{lines}")
+
+
+def _scheme_of(*schemes: str) -> AfterValidator:
+    def check(url: str) -> str:
+        if url and not url.startswith(schemes):
+            raise ValueError(f"must start with {', '.join(schemes)}")
+        return url
+
+    return AfterValidator(check)
+
+
+def _web_address(url: str) -> str:
+    if not url:
+        return url
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http or https URL with a host")
+    if parts.query or parts.fragment or parts.username or parts.password:
+        raise ValueError("must have no query, fragment or user name")
+    return url.rstrip("/")
+
+
+def _folders(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part for part in value.split(os.pathsep) if part)
+    return value
+
+
+def _existing_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"no such folder: {path}")
+    return path
+
+
+def _sealing_keys(secret: SecretStr) -> SecretStr:
+    """Checks the shape only; `delivery.sealing.KeyRing.parse` makes use of it."""
+    for entry in filter(
+        None, map(str.strip, secret.get_secret_value().replace(",", "\n").split("\n"))
+    ):
+        kid, colon, encoded = entry.partition(":")
+        try:
+            key = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+        if not kid or not colon or len(key) != 32:
+            raise ValueError("every key must be kid:base64 of 32 bytes")
+    return secret
+
+
+Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
+Gap = Annotated[float, Field(ge=0, le=366 * 86_400)]
+Bytes = Annotated[int, Field(ge=1, le=2**50)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+StoreUrl = Annotated[str, Field(repr=False), _scheme_of(*_STORE_SCHEMES)]
+Folder = Annotated[Path, AfterValidator(_existing_folder)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+class StoreSettings(_Section):
+    """The durable store."""
+
+    url: StoreUrl
+    partitions: Annotated[int, Field(ge=1, le=100)]
+    socket_timeout_seconds: Seconds
+    max_connections: Annotated[int, Field(ge=1, le=10_000)]
+    maxmemory_bytes: Annotated[int, Field(ge=16 * 2**20, le=2**50)]
+
+
+class BrokerSettings(_Section):
+    """The soft store."""
+
+    url: StoreUrl
+    namespace: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class ApiSettings(_Section):
+    """The HTTP API."""
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=0, le=65_535)]
+    fd: Annotated[int, Field(ge=-1)]
+    body_limit_bytes: Bytes
+    json_depth: Annotated[int, Field(ge=1, le=200)]
+    upload_limit_bytes: Bytes
+    metadata_limit_bytes: Bytes
+    require_idempotency_key: bool
+    ticket_seconds: Seconds
+    redirect_ticket_seconds: Seconds
+
+
+class JobsSettings(_Section):
+    """The life of a job."""
+
+    modules: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
+    lease_seconds: Annotated[float, Field(ge=3, le=3600)]
+    result_ttl_seconds: Seconds
+    tombstone_seconds: Seconds
+    retry_gaps_seconds: Annotated[tuple[Gap, ...], Field(min_length=1, max_length=100)]
+    inline_limit_bytes: Bytes
+    ring_again_seconds: Seconds
+    ring_again_max_seconds: Seconds
+    sweep_seconds: Annotated[float, Field(gt=0, le=60)]
+
+
+class WorkerSettings(_Section):
+    """The Dramatiq processes."""
+
+    processes: Annotated[int, Field(ge=1, le=1000)]
+    threads: Annotated[int, Field(ge=1, le=1000)]
+
+
+class DeliverySettings(_Section):
+    """Sending callbacks. `gaps_seconds` and the deadlines are those of the webhook contract."""
+
+    concurrency: Annotated[int, Field(ge=1, le=100_000)]
+    lease_seconds: Seconds
+    gaps_seconds: Annotated[tuple[Gap, ...], Field(min_length=1, max_length=100)]
+    max_age_seconds: Seconds
+    jitter: Annotated[float, Field(ge=0, le=1)]
+    dns_timeout_seconds: Seconds
+    connect_timeout_seconds: Seconds
+    first_byte_timeout_seconds: Seconds
+    total_timeout_seconds: Annotated[float, Field(gt=0, le=3600)]
+    answer_limit_bytes: Bytes
+    allow_http: bool
+    allow_loopback: bool
+    ports: Annotated[tuple[Port, ...], Field(max_length=1000)]
+    endpoint_limit_initial: Annotated[int, Field(ge=1, le=100_000)]
+    endpoint_limit_max: Annotated[int, Field(ge=1, le=100_000)]
+    dead_retention_seconds: Seconds
+    delivered_retention_seconds: Seconds
+    contact: Annotated[str, Field(max_length=200, pattern=r"^[ -~]*$")]
+
+
+class ArtifactsSettings(_Section):
+    """Where artifacts are kept."""
+
+    url: Annotated[str, _scheme_of(*_ARTIFACT_SCHEMES)]
+    shared: bool
+
+
+class SealingSettings(_Section):
+    """The keys of what is sealed at rest; `keys` holds them wherever they came from."""
+
+    keys: Annotated[SecretStr, AfterValidator(_sealing_keys)]
+    keys_file: str
+
+
+class Settings(_Section):
+    """Every setting of one process, checked against each other."""
+
+    profile: Profile
+    public_url: Annotated[str, AfterValidator(_web_address)]
+    bootstrap_api_key: SecretStr
+    handlers_path: Annotated[tuple[Folder, ...], BeforeValidator(_folders)]
+    store: StoreSettings
+    broker: BrokerSettings
+    api: ApiSettings
+    jobs: JobsSettings
+    worker: WorkerSettings
+    delivery: DeliverySettings
+    artifacts: ArtifactsSettings
+    sealing: SealingSettings
+
+    @property
+    def is_development(self) -> bool:
+        return self.profile == "development"
+
+
+def _variables() -> Iterator[Variable]:
+    for top, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            for name, inner in section.model_fields.items():
+                yield _variable((top, name), inner.annotation)
+        else:
+            yield _variable((top,), field.annotation)
+
+
+def _variable(path: tuple[str, ...], annotation: object) -> Variable:
+    is_text = annotation in {str, SecretStr} or all(
+        isinstance(arg, str) for arg in get_args(annotation) or (0,)
+    )
+    return Variable(name=PREFIX + "_".join(path).upper(), path=path, is_text=is_text)
+
+
+VARIABLES: Final[Mapping[str, Variable]] = {v.name: v for v in _variables()}
+"""Every GATEWAY_ variable that is a setting, by name."""
+
+
+def environment() -> dict[str, str]:
+    """A copy of this process's environment."""
+    return dict(os.environ)
+
+
+def draft_settings(environ: Mapping[str, str]) -> Draft:
+    """The layers for `environ`, merged and not yet judged."""
+    return gather(environ, VARIABLES)
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings for `environ`: defaults, profile, file, environment, in rising precedence.
+
+    Raises SettingsError naming every unknown key, unusable value and contradiction.
+    """
+    draft = draft_settings(environ)
+    values, problems = draft.values, list(draft.problems)
+    problems += _read_keys_file(values)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError([*problems, *_explain(error, draft.origins)]) from None
+    problems += conflicts(settings)
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _read_keys_file(values: Tree) -> Iterator[str]:
+    """Puts the keys of `sealing.keys_file` into `sealing.keys`; yields what is wrong with it."""
+    sealing = values.get("sealing")
+    if not isinstance(sealing, dict) or not (name := sealing.get("keys_file")):
+        return
+    if sealing.get("keys"):
+        yield "sealing.keys, sealing.keys_file: set one of them, not both"
+        return
+    try:
+        values["sealing"] = {**sealing, "keys": Path(str(name)).read_text(encoding="ascii")}
+    except OSError as error:
+        yield f"sealing.keys_file: cannot read {name}: {error.strerror}"
+    except UnicodeDecodeError:
+        yield f"sealing.keys_file: {name} is not a text file of keys"
+
+
+def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -> Iterator[str]:
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        where = detail["loc"]
+        names = tuple(str(part) for part in where if isinstance(part, str))
+        source = origins.get(names, "")
+        if source == ENVIRONMENT:
+            source = PREFIX + "_".join(names).upper()
+        suffix = f" (from {source})" if source else ""
+        match detail["type"]:
+            case "extra_forbidden":
+                message = "no such setting"
+            case "missing":
+                message = "is missing"
+            case _:
+                message = detail["msg"].removeprefix("Value error, ")
+        yield f"{'.'.join(map(str, where))}: {message}{suffix}"
+
+
+def conflicts(settings: Settings) -> Iterator[str]:
+    """What is wrong between settings that are each well-formed; one line a problem."""
+    yield from _missing(settings)
+    yield from _timing(settings)
+    if not settings.is_development:
+        yield from _not_in_production(settings)
+
+
+def _missing(settings: Settings) -> Iterator[str]:
+    needed = {
+        "public_url": settings.public_url,
+        "store.url": settings.store.url,
+        "broker.url": settings.broker.url,
+        "artifacts.url": settings.artifacts.url,
+        "sealing.keys": settings.sealing.keys.get_secret_value().strip(),
+    }
+    for path, value in needed.items():
+        if not value:
+            yield f"{path}: must be set ({PREFIX}{path.replace('.', '_').upper()})"
+    if settings.store.url and settings.store.url == settings.broker.url:
+        yield "broker.url: must be another server than store.url"
+
+
+def _timing(settings: Settings) -> Iterator[str]:
+    delivery, jobs = settings.delivery, settings.jobs
+    shortest = delivery.total_timeout_seconds + LEASE_MARGIN_SECONDS
+    if delivery.lease_seconds < shortest:
+        yield (
+            f"delivery.lease_seconds: must be at least {shortest:g}, "
+            f"{LEASE_MARGIN_SECONDS} more than delivery.total_timeout_seconds"
+        )
+    for name in ("dns", "connect", "first_byte"):
+        if getattr(delivery, f"{name}_timeout_seconds") > delivery.total_timeout_seconds:
+            yield f"delivery.{name}_timeout_seconds: must not exceed delivery.total_timeout_seconds"
+    if delivery.endpoint_limit_initial > delivery.endpoint_limit_max:
+        yield "delivery.endpoint_limit_initial: must not exceed delivery.endpoint_limit_max"
+    if jobs.ring_again_seconds > jobs.ring_again_max_seconds:
+        yield "jobs.ring_again_seconds: must not exceed jobs.ring_again_max_seconds"
+
+
+def _not_in_production(settings: Settings) -> Iterator[str]:
+    if settings.public_url.startswith("http://"):
+        yield "public_url: production takes https only"
+    for name in ("allow_http", "allow_loopback"):
+        if getattr(settings.delivery, name):
+            yield f"delivery.{name}: only the development profile may open it"
+    if settings.artifacts.url.startswith("file://") and not settings.artifacts.shared:
+        yield (
+            "artifacts.url: production refuses a local folder; name an object store, or set "
+            "artifacts.shared when every host sees the same folder"
+        )

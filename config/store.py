@@ -1,0 +1,302 @@
+"""The connection to a store and the scripts that run in it.
+
+A store's every change is one Lua script, kept as `lua/<transition>.lua` in the package that owns the
+transition. A line `-- include: <name>` is replaced by the fragment `lua/<name>.lua` of that package, or of
+another by `-- include: <package>/<name>`; a fragment is included once however often it is named.
+
+Errors:
+    StoreError: the root.
+        StoreUnavailable: no answer; the script may or may not have run, so call again with the same arguments.
+        StoreFull: the store is at its memory limit and refused an admission; nothing was written.
+        ScriptFailed: the script raised; a fault in our code or a wrong key's content.
+        PartitionsDiffer: the store was made with another number of partitions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+Argument = str | bytes | int | float
+
+_INCLUDE = re.compile(r"^-- include: (?:(?P<package>\w+)/)?(?P<name>\w+)\n", re.MULTILINE)
+
+
+class StoreError(Exception):
+    """The store did not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """No usable answer: whether the script ran is unknown, and asking again is safe."""
+
+
+class StoreFull(StoreError):
+    """The memory limit is reached: an admission was refused and nothing was written."""
+
+
+class ScriptFailed(StoreError):
+    """The script itself raised."""
+
+
+class PartitionsDiffer(StoreError):
+    """The store was made with another number of partitions than the settings ask for."""
+
+    def __init__(self, *, kept: int, asked: int) -> None:
+        super().__init__(
+            f"store.partitions is {asked}, but this store was made with {kept}: "
+            f"set it to {kept}, or start with an empty store"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One transition, ready to be run by its digest."""
+
+    name: str
+    source: str
+    sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script with the partition it runs in and its arguments."""
+
+    script: Script
+    prefix: str
+    args: Sequence[Argument]
+
+
+@cache
+def load_script(package: str, name: str) -> Script:
+    """Return the script `lua/<name>.lua` of `package`, its includes resolved.
+
+    Raises:
+        FileNotFoundError: there is no such script or fragment.
+    """
+    source = _assemble(package, name, set())
+    return Script(f"{package}/{name}", source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324
+
+
+def _assemble(package: str, name: str, seen: set[tuple[str, str]]) -> str:
+    text = resources.files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+    def include(match: re.Match[str]) -> str:
+        fragment = (match["package"] or package, match["name"])
+        if fragment in seen:
+            return ""
+        seen.add(fragment)
+        return _assemble(*fragment, seen)
+
+    return _INCLUDE.sub(include, text)
+
+
+def partition_prefix(partition: int) -> str:
+    """Return what every key of `partition` begins with; its hash tag keeps them in one slot."""
+    return f"gw:{{p{partition:02d}}}:"
+
+
+META_PREFIX = "gw:{meta}:"
+"""What the few keys begin with that belong to no partition."""
+
+
+class Store:
+    """A store's scripts, run by digest over a bounded pool of connections."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    @property
+    def client(self) -> Redis:
+        """The connection itself, for what is no transition: PING, PUBLISH, SUBSCRIBE."""
+        return self._client
+
+    async def run(self, call: Call) -> Any:
+        """Run one script and return its reply (bytes, integers and lists of them).
+
+        Raises:
+            StoreUnavailable, StoreFull, ScriptFailed: see the module.
+        """
+        with _translated(call.script.name):
+            try:
+                return await self._evalsha(call)
+            except NoScriptError:
+                return await self._client.eval(
+                    call.script.source, 1, call.prefix, *call.args
+                )
+
+    async def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip, in order, and return their replies in that order.
+
+        They are not one transaction: each is atomic by itself. Scripts unknown to the store (it restarted)
+        are sent once more with their source.
+
+        Raises:
+            StoreUnavailable, StoreFull, ScriptFailed: of the first that failed; others may have run.
+        """
+        if not calls:
+            return []
+        if len(calls) == 1:
+            return [await self.run(calls[0])]
+        with _translated(calls[0].script.name):
+            replies = await self._pipelined(calls, by_digest=True)
+            unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:
+                again = await self._pipelined([calls[at] for at in unknown], by_digest=False)
+                for at, reply in zip(unknown, again, strict=True):
+                    replies[at] = reply
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+            return replies
+
+    async def _evalsha(self, call: Call) -> Any:
+        return await self._client.evalsha(
+            call.script.sha, 1, call.prefix, *call.args
+        )
+
+    async def _pipelined(self, calls: Sequence[Call], *, by_digest: bool) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for call in calls:
+                if by_digest:
+                    pipe.execute_command("EVALSHA", call.script.sha, 1, call.prefix, *call.args)
+                else:
+                    pipe.execute_command("EVAL", call.script.source, 1, call.prefix, *call.args)
+            return await pipe.execute(raise_on_error=False)
+
+    @asynccontextmanager
+    async def subscription(self, *channels: str) -> AsyncIterator[AsyncIterator[str]]:
+        """Hold a subscription to `channels`; iterating gives the channel of each message.
+
+        Messages of a time without connection are lost: read what they spoke of after entering.
+
+        Raises:
+            StoreUnavailable: also while iterating, when the connection is gone.
+        """
+        pubsub = self._client.pubsub(ignore_subscribe_messages=True)
+        try:
+            with _translated("SUBSCRIBE"):
+                await pubsub.subscribe(*channels)
+            yield _channels(pubsub)
+        finally:
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def ready(self, patience: float) -> None:
+        """Wait until the store answers, at most `patience` seconds.
+
+        Raises:
+            StoreUnavailable: it did not.
+        """
+        waiting = AsyncRetrying(
+            stop=stop_after_delay(patience),
+            wait=wait_random_exponential(multiplier=0.05, max=1),
+            retry=retry_if_exception_type((RedisError, OSError)),
+            reraise=True,
+        )
+        with _translated("PING"):
+            await waiting(self._ping)
+
+    async def _ping(self) -> None:
+        await self._client.ping()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+
+async def _channels(pubsub: PubSub) -> AsyncIterator[str]:
+    while True:
+        with _translated("SUBSCRIBE"):
+            # Silence is no fault: the timeout bounds one read, and the next goes on.
+            message = await pubsub.get_message(timeout=_LISTEN)
+        if message is not None:
+            yield message["channel"].decode()
+
+
+_LISTEN = 30.0
+"""Seconds that one read of a subscription waits."""
+
+
+async def agree_on_partitions(store: Store, partitions: int) -> None:
+    """Write the number of partitions into a new store, or demand that it is the one written there.
+
+    Every identifier names its partition, so another number would look for objects where they are not.
+
+    Raises:
+        PartitionsDiffer: the store was made with another number.
+        StoreUnavailable: no answer.
+    """
+    with _translated("SET"):
+        await store.client.set(f"{META_PREFIX}partitions", partitions, nx=True)
+        kept = await store.client.get(f"{META_PREFIX}partitions")
+    if kept is not None and int(kept) != partitions:
+        raise PartitionsDiffer(kept=int(kept), asked=partitions)
+
+
+def connect(url: str, *, max_connections: int, socket_timeout: float) -> Store:
+    """Return the store at `url` (`redis://`, `rediss://`, `unix://`); connects at first use.
+
+    Args:
+        url: where it is, with credentials and a CA file if needed.
+        max_connections: bound of the pool; callers wait for a free one.
+        socket_timeout: seconds until a silent server counts as gone.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=socket_timeout,
+        socket_timeout=socket_timeout,
+        socket_connect_timeout=socket_timeout,
+        protocol=2,
+        # A reply that never came is asked for again at once: scripts are safe to run twice.
+        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), retries=3),
+    )
+    return Store(Redis.from_pool(pool))
+
+
+class _translated:  # noqa: N801
+    """Turns the driver's errors into ours, once, where they leave this module."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        match error:
+            case OutOfMemoryError():
+                raise StoreFull(self._step) from error
+            case ResponseError() if str(error).startswith("OOM"):
+                raise StoreFull(self._step) from error
+            case BusyLoadingError() | ConnectionError() | TimeoutError() | OSError():
+                raise StoreUnavailable(f"{self._step}: {error}") from error
+            case ResponseError() if str(error).startswith(_PASSING):
+                raise StoreUnavailable(f"{self._step}: {error}") from error
+            case RedisError():
+                raise ScriptFailed(f"{self._step}: {error}") from error
+            case _:
+                return
+
+
+_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS")

@@ -1,0 +1,242 @@
+"""The layers, their precedence, and every reason not to start."""
+
+import base64
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from config.layers import DEFAULTS
+from config.settings import VARIABLES, SettingsError, draft_settings, load_settings
+
+SEALING_KEY = "k1:" + base64.b64encode(bytes(range(32))).decode()
+PRODUCTION = {
+    "GATEWAY_PUBLIC_URL": "https://gateway.example.com",
+    "GATEWAY_STORE_URL": "rediss://store.example.com",
+    "GATEWAY_BROKER_URL": "redis://broker.example.com",
+    "GATEWAY_ARTIFACTS_URL": "s3://bucket/prefix",
+    "GATEWAY_SEALING_KEYS": SEALING_KEY,
+}
+DEVELOPMENT = {
+    **PRODUCTION,
+    "GATEWAY_PROFILE": "development",
+    "GATEWAY_PUBLIC_URL": "",
+    "GATEWAY_ARTIFACTS_URL": "file:///srv/artifacts",
+}
+
+
+def problems_of(environ: Mapping[str, str]) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environ)
+    return caught.value.problems
+
+
+def test_production_is_the_default_and_shut() -> None:
+    settings = load_settings(PRODUCTION)
+    assert settings.profile == "production"
+    assert not settings.is_development
+    assert settings.delivery.ports == (443, 8443)
+    assert not settings.delivery.allow_http
+    assert not settings.delivery.allow_loopback
+
+
+def test_development_is_open() -> None:
+    settings = load_settings(DEVELOPMENT)
+    assert settings.is_development
+    assert settings.public_url == "http://127.0.0.1:8080"
+    assert settings.delivery.ports == ()
+    assert settings.delivery.allow_http
+    assert settings.delivery.allow_loopback
+
+
+def test_the_schedule_is_the_contracts() -> None:
+    delivery = load_settings(PRODUCTION).delivery
+    minute, hour = 60, 3600
+    hours = [2 * hour, 5 * hour, 10 * hour, 14 * hour, 20 * hour, 24 * hour]
+    assert list(delivery.gaps_seconds) == [0, 5, 5 * minute, 30 * minute, *hours]
+    assert delivery.max_age_seconds == 96 * hour
+
+
+def test_settings_are_frozen() -> None:
+    settings = load_settings(PRODUCTION)
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(settings.api, "port", 1)  # noqa: B010  mypy refuses the plain assignment
+
+
+def test_every_setting_is_in_the_defaults_file_and_nothing_else() -> None:
+    defaults = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))
+    del defaults["profiles"]
+    listed: set[tuple[str, ...]] = set()
+    for top, value in defaults.items():
+        if isinstance(value, dict):
+            listed |= {(top, name) for name in value}
+        else:
+            listed.add((top,))
+    assert listed == {variable.path for variable in VARIABLES.values()}
+
+
+def test_each_layer_covers_the_one_before(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("[delivery]\nports = [9443]\nconcurrency = 10\njitter = 0.5\n")
+    environ = {**DEVELOPMENT, "GATEWAY_CONFIG": str(file), "GATEWAY_DELIVERY_CONCURRENCY": "11"}
+    delivery = load_settings(environ).delivery
+    assert delivery.allow_http  # the profile over the defaults
+    assert delivery.ports == (9443,)  # the file over the profile
+    assert delivery.jitter == 0.5
+    assert delivery.concurrency == 11  # the environment over the file
+
+
+def test_a_file_can_choose_the_profile(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('profile = "development"\n')
+    settings = load_settings({**PRODUCTION, "GATEWAY_CONFIG": str(file)})
+    assert settings.is_development
+    assert settings.delivery.allow_loopback
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "path", "value"),
+    [
+        ("GATEWAY_API_PORT", "9000", ("api", "port"), 9000),
+        ("GATEWAY_API_REQUIRE_IDEMPOTENCY_KEY", "true", ("api", "require_idempotency_key"), True),
+        ("GATEWAY_DELIVERY_PORTS", "[443, 9443]", ("delivery", "ports"), (443, 9443)),
+        ("GATEWAY_DELIVERY_JITTER", "0.1", ("delivery", "jitter"), 0.1),
+        ("GATEWAY_DELIVERY_CONTACT", "12", ("delivery", "contact"), "12"),
+        ("GATEWAY_JOBS_MODULES", '["a.b"]', ("jobs", "modules"), ("a.b",)),
+        ("GATEWAY_BROKER_NAMESPACE", '"x"', ("broker", "namespace"), '"x"'),
+        ("GATEWAY_API_PORT", "", ("api", "port"), 8080),
+    ],
+)
+def test_values_of_the_environment(
+    name: str, text: str, path: tuple[str, str], value: object
+) -> None:
+    settings = load_settings({**PRODUCTION, name: text})
+    assert getattr(getattr(settings, path[0]), path[1]) == value
+
+
+def test_handler_folders_are_separated_as_in_path(tmp_path: Path) -> None:
+    first, second = tmp_path / "one", tmp_path / "two"
+    first.mkdir()
+    second.mkdir()
+    settings = load_settings({**PRODUCTION, "GATEWAY_HANDLERS_PATH": f"{first}:{second}"})
+    assert settings.handlers_path == (first, second)
+
+
+def test_variables_of_the_process_and_of_others_are_left_alone() -> None:
+    environ = {**PRODUCTION, "GATEWAY_PARENT_FD": "7", "GATEWAYS": "x", "PATH": "/bin"}
+    assert load_settings(environ) == load_settings(PRODUCTION)
+
+
+def test_sealing_keys_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(SEALING_KEY + "\n")
+    environ = {**PRODUCTION, "GATEWAY_SEALING_KEYS": "", "GATEWAY_SEALING_KEYS_FILE": str(file)}
+    assert load_settings(environ).sealing.keys.get_secret_value().strip() == SEALING_KEY
+
+
+REFUSED = {
+    "unknown variable": ({"GATEWAY_API_PROT": "1"}, "GATEWAY_API_PROT: no such setting; did you"),
+    "not a number": ({"GATEWAY_API_PORT": "http"}, "api.port: "),
+    "port": ({"GATEWAY_API_PORT": "65536"}, "api.port: "),
+    "infinite": ({"GATEWAY_DELIVERY_JITTER": "inf"}, "delivery.jitter: "),
+    "not a number at all": ({"GATEWAY_DELIVERY_JITTER": "nan"}, "delivery.jitter: "),
+    "two values in one": ({"GATEWAY_API_PORT": '1\nprofile="development"'}, "api.port: "),
+    "no processes": ({"GATEWAY_WORKER_PROCESSES": "0"}, "worker.processes: "),
+    "no gaps": ({"GATEWAY_DELIVERY_GAPS_SECONDS": "[]"}, "delivery.gaps_seconds: "),
+    "profile": ({"GATEWAY_PROFILE": "staging"}, "profile: "),
+    "store scheme": ({"GATEWAY_STORE_URL": "http://h"}, "store.url: must start with redis://"),
+    "artifacts scheme": ({"GATEWAY_ARTIFACTS_URL": "/srv"}, "artifacts.url: must start with file"),
+    "public url": ({"GATEWAY_PUBLIC_URL": "gateway"}, "public_url: must be an http or https URL"),
+    "public url with query": ({"GATEWAY_PUBLIC_URL": "https://h/?a"}, "public_url: must have no"),
+    "http in production": ({"GATEWAY_PUBLIC_URL": "http://h"}, "public_url: production takes"),
+    "loopback in production": ({"GATEWAY_DELIVERY_ALLOW_LOOPBACK": "true"}, "delivery.allow_loopb"),
+    "plain http in production": ({"GATEWAY_DELIVERY_ALLOW_HTTP": "true"}, "delivery.allow_http: "),
+    "local artifacts": ({"GATEWAY_ARTIFACTS_URL": "file:///srv"}, "artifacts.url: production ref"),
+    "missing": ({"GATEWAY_STORE_URL": ""}, "store.url: must be set (GATEWAY_STORE_URL)"),
+    "one server for both": (
+        {"GATEWAY_BROKER_URL": PRODUCTION["GATEWAY_STORE_URL"]},
+        "broker.url: must be another server",
+    ),
+    "short lease": (
+        {"GATEWAY_DELIVERY_LEASE_SECONDS": "29"},
+        "delivery.lease_seconds: must be at least 30",
+    ),
+    "slow connect": (
+        {"GATEWAY_DELIVERY_CONNECT_TIMEOUT_SECONDS": "21"},
+        "delivery.connect_timeout_seconds: must not exceed",
+    ),
+    "limits": ({"GATEWAY_DELIVERY_ENDPOINT_LIMIT_INITIAL": "65"}, "delivery.endpoint_limit_initi"),
+    "ringing": ({"GATEWAY_JOBS_RING_AGAIN_SECONDS": "61"}, "jobs.ring_again_seconds: must not"),
+    "short key": ({"GATEWAY_SEALING_KEYS": "k1:AAAA"}, "sealing.keys: every key must be"),
+    "key without name": ({"GATEWAY_SEALING_KEYS": SEALING_KEY[2:]}, "sealing.keys: every key"),
+    "keys twice": ({"GATEWAY_SEALING_KEYS_FILE": "/x"}, "sealing.keys, sealing.keys_file: set one"),
+    "no handlers": (
+        {"GATEWAY_HANDLERS_PATH": "/nowhere/at/all"},
+        "handlers_path.0: no such folder",
+    ),
+    "no file": ({"GATEWAY_CONFIG": "/nowhere/at/all"}, "GATEWAY_CONFIG: cannot read"),
+}
+
+
+@pytest.mark.parametrize(("given_environ", "problem"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused(given_environ: dict[str, str], problem: str) -> None:
+    problems = problems_of({**PRODUCTION, **given_environ})
+    assert len(problems) == 1
+    assert problems[0].startswith(problem)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    problems = problems_of(
+        {**PRODUCTION, "GATEWAY_API_PORT": "x", "GATEWAY_WORKER_THREADS": "0", "GATEWAY_NO": "1"}
+    )
+    assert [line.partition(":")[0] for line in problems] == [
+        "GATEWAY_NO", "api.port", "worker.threads",
+    ]  # fmt: skip
+
+
+def test_a_problem_names_where_the_value_came_from(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("[api]\nprot = 1\n[worker]\nthreads = 0\n")
+    problems = problems_of({**PRODUCTION, "GATEWAY_CONFIG": str(file), "GATEWAY_API_PORT": "x"})
+    assert f"api.prot: no such setting (from {file})" in problems
+    assert any(p.startswith("worker.threads") and p.endswith(f"(from {file})") for p in problems)
+    assert any(p.startswith("api.port") and p.endswith("(from GATEWAY_API_PORT)") for p in problems)
+
+
+def test_secrets_stay_out_of_messages_and_representations() -> None:
+    secret = "c2VjcmV0LXRoYXQtbXVzdC1ub3QtYmUtc2hvd24"
+    assert secret not in str(problems_of({**PRODUCTION, "GATEWAY_SEALING_KEYS": f"k1:{secret}"}))
+    settings = load_settings(
+        {
+            **PRODUCTION,
+            "GATEWAY_BOOTSTRAP_API_KEY": f"gwk_{secret}",
+            "GATEWAY_STORE_URL": f"redis://:{secret}@h",
+        }
+    )
+    assert secret not in repr(settings)
+    assert SEALING_KEY not in repr(settings)
+    assert settings.bootstrap_api_key.get_secret_value() == f"gwk_{secret}"
+
+
+def test_a_draft_tells_what_is_still_missing() -> None:
+    draft = draft_settings({"GATEWAY_STORE_URL": "redis://h", "GATEWAY_PROFILE": "development"})
+    assert draft.text("store", "url") == "redis://h"
+    assert draft.text("broker", "url") == ""
+    assert draft.text("api", "port") == ""
+    assert draft.is_given("store", "url")
+    assert not draft.is_given("public_url")
+
+
+@given(st.dictionaries(st.sampled_from(sorted(VARIABLES)), st.text(max_size=40), max_size=5))
+def test_any_environment_gives_settings_or_a_settings_error(extra: dict[str, str]) -> None:
+    try:
+        settings = load_settings({**PRODUCTION, **extra})
+    except SettingsError as error:
+        told = error.problems
+    else:
+        told = (settings.profile,)
+    assert told
