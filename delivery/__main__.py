@@ -1,0 +1,35 @@
+"""`python -m delivery`: one delivery process, as the settings say, until SIGTERM."""
+
+from __future__ import annotations
+
+import sys
+
+import uvloop
+
+from config import log
+from config.parent import watch_parent
+from config.settings import SettingsError, environment, load_settings
+from config.store import StoreError
+from delivery.errors import DeliveryError
+from delivery.process import run
+
+
+def main() -> int:
+    """Run and return the exit code: 0 stopped in order, 1 could not start, 2 unusable settings."""
+    try:
+        settings = load_settings(environment())
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    log.configure("delivery")
+    watch_parent()
+    try:
+        uvloop.run(run(settings))
+    except (StoreError, DeliveryError) as error:
+        print(f"delivery: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

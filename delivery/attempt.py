@@ -1,0 +1,232 @@
+"""The story of one attempt: unseal, sign, send, decide, and say what happened.
+
+`attempt` never raises for anything a receiver, a URL or a sealed value can be: the story always ends in
+something to record. Only cancellation passes through.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any, Protocol, assert_never
+
+from config.clock import SECOND, StoreClock, rfc3339
+from config.ids import random_float
+from delivery.decide import decide
+from delivery.egress import Destination, Policy, parse_destination
+from delivery.errors import DestinationRefused, SealError, SecretError
+from delivery.models import Attempted, Bury, Claimed, Decision, Deliver, Retry
+from delivery.outcomes import (
+    Delivered,
+    Denied,
+    Exchange,
+    Gone,
+    Outcome,
+    Rejected,
+    Throttled,
+    Unreachable,
+)
+from delivery.retry import Schedule
+from delivery.sealing import KeyRing
+from delivery.signing import sign
+
+_log = logging.getLogger("delivery.attempt")
+
+_UNOPENED_WAIT = 60 * SECOND
+"""How long a delivery waits whose secrets this process cannot open: an operator's fault, not its own."""
+
+
+class Sends(Protocol):
+    """What sends one POST and returns what came of it, whatever the receiver does."""
+
+    async def send(
+        self, destination: Destination, headers: dict[str, str], body: bytes
+    ) -> Exchange:
+        """Send `body` and return the exchange."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What every attempt of a process goes by."""
+
+    policy: Policy
+    schedule: Schedule
+    ring: KeyRing
+    user_agent: str
+
+
+async def attempt(claimed: Claimed, *, sender: Sends, rules: Rules, clock: StoreClock) -> Attempted:
+    """Make one attempt and return what is to be recorded."""
+    started = clock.now()
+    try:
+        destination = parse_destination(_open_url(claimed, rules.ring), rules.policy)
+        headers = _headers(claimed, rules, started)
+    except DestinationRefused:
+        return _settle(claimed, _unsent(Denied()), rules, started, clock.now())
+    except (SealError, SecretError) as error:
+        return _held_back(claimed, started, str(error))
+    exchange = await sender.send(destination, headers, claimed.body)
+    return _settle(claimed, exchange, rules, started, clock.now())
+
+
+def interrupted(claimed: Claimed, now: int) -> Attempted:
+    """Return the record of an attempt that a shutdown cut off: due again at once, nothing used up."""
+    return _aside(claimed, now, "interrupted", delay=0)
+
+
+def _open_url(claimed: Claimed, ring: KeyRing) -> str:
+    return ring.open(claimed.url, row=claimed.id).decode()
+
+
+def _headers(claimed: Claimed, rules: Rules, now: int) -> dict[str, str]:
+    timestamp = now // SECOND
+    secret = rules.ring.open(claimed.secret, row=claimed.endpoint).decode()
+    custom: dict[str, str] = (
+        json.loads(rules.ring.open(claimed.headers, row=claimed.id)) if claimed.headers else {}
+    )
+    return {
+        **custom,
+        "content-type": "application/json",
+        "user-agent": rules.user_agent,
+        "webhook-id": claimed.id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign(
+            [secret], message_id=claimed.id, timestamp=timestamp, body=claimed.body
+        ),
+        "gateway-attempt": str(claimed.number),
+        "gateway-trigger": claimed.trigger,
+    }
+
+
+def _unsent(outcome: Outcome) -> Exchange:
+    return Exchange(
+        outcome=outcome,
+        answer=b"",
+        answer_truncated=False,
+        duration=0,
+        connect=None,
+        first_byte=None,
+    )
+
+
+def _settle(
+    claimed: Claimed, exchange: Exchange, rules: Rules, started: int, now: int
+) -> Attempted:
+    decision = decide(
+        claimed, exchange.outcome, schedule=rules.schedule, now=now, rand=random_float()
+    )
+    status = status_of(exchange.outcome)
+    record = {
+        "at": rfc3339(started),
+        "trigger": claimed.trigger,
+        "outcome": name_of(exchange.outcome),
+        "statusCode": status,
+        "durationMs": exchange.duration // 1_000,
+        "connectMs": _milliseconds(exchange.connect),
+        "firstByteMs": _milliseconds(exchange.first_byte),
+        "nextInMs": _milliseconds(_delay(decision)),
+        "answer": exchange.answer.decode("utf-8", "replace") or None,
+        "answerTruncated": exchange.answer_truncated or None,
+    }
+    _report(claimed, decision, record)
+    return Attempted(
+        id=claimed.id,
+        claim=claimed.claim,
+        decision=decision,
+        status=status,
+        record=_encode(record),
+    )
+
+
+def _held_back(claimed: Claimed, now: int, why: str) -> Attempted:
+    _log.error(
+        "delivery.unreadable", extra={"delivery": claimed.id, "tenant": claimed.tenant, "why": why}
+    )
+    return _aside(claimed, now, "unreadable", delay=_UNOPENED_WAIT)
+
+
+def _aside(claimed: Claimed, now: int, outcome: str, *, delay: int) -> Attempted:
+    record = {"at": rfc3339(now), "trigger": claimed.trigger, "outcome": outcome}
+    return Attempted(
+        id=claimed.id,
+        claim=claimed.claim,
+        decision=Decision(
+            verdict=Retry(delay=delay),
+            used=claimed.used,
+            step=claimed.step,
+            limit="keep",
+            breaker="neutral",
+        ),
+        status=None,
+        record=_encode(record),
+    )
+
+
+def name_of(outcome: Outcome) -> str:
+    """Return the word that stands for `outcome` in records, logs and metrics."""
+    match outcome:
+        case Delivered():
+            return "delivered"
+        case Throttled():
+            return "throttled"
+        case Rejected():
+            return "rejected"
+        case Gone():
+            return "gone"
+        case Unreachable(code=code):
+            return code
+        case Denied():
+            return "destination_not_allowed"
+        case _:
+            assert_never(outcome)
+
+
+def status_of(outcome: Outcome) -> int | None:
+    """Return the status code of the answer, None where there was none."""
+    match outcome:
+        case Delivered(status=status) | Throttled(status=status):
+            return status
+        case Rejected(status=status) | Gone(status=status):
+            return status
+        case Unreachable() | Denied():
+            return None
+        case _:
+            assert_never(outcome)
+
+
+def _delay(decision: Decision) -> int | None:
+    match decision.verdict:
+        case Retry(delay=delay):
+            return delay
+        case Deliver() | Bury():
+            return None
+        case _:
+            assert_never(decision.verdict)
+
+
+def _milliseconds(us: int | None) -> int | None:
+    return None if us is None else us // 1_000
+
+
+def _encode(record: dict[str, Any]) -> str:
+    kept = {name: value for name, value in record.items() if value is not None}
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+
+
+def _report(claimed: Claimed, decision: Decision, record: dict[str, Any]) -> None:
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    facts = {name: value for name, value in record.items() if name != "answer"}
+    _log.info(
+        "delivery.attempt",
+        extra={
+            "delivery": claimed.id,
+            "endpoint": claimed.endpoint,
+            "tenant": claimed.tenant,
+            "attempt": claimed.number,
+            "verdict": type(decision.verdict).__name__.lower(),
+            **facts,
+        },
+    )

@@ -1,0 +1,98 @@
+"""What can go wrong in delivery, under one root.
+
+    DeliveryError
+    ├── SealError              a sealed value cannot be opened, or a key ring cannot be read
+    ├── SecretError            a signing secret is malformed
+    ├── SignatureInvalid       a received webhook does not verify
+    ├── DestinationRefused     a URL that no policy of ours accepts; told to the client at submit
+    ├── HeaderRefused          a custom header that may not be sent; told to the client at submit
+    ├── DestinationDenied      an address that may not be dialled; found when connecting
+    └── StoreError
+        ├── StoreUnavailable   the store did not answer
+        └── StaleClaim         somebody else holds the delivery now
+
+What a receiver does is not an error: it is an `Outcome` (see `delivery.outcomes`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+RefusalCode = Literal[
+    "url_too_long",
+    "malformed_url",
+    "scheme_not_allowed",
+    "userinfo_not_allowed",
+    "host_not_allowed",
+    "port_not_allowed",
+]
+"""Why a URL was refused, as coarsely as a client may know it."""
+
+SignaturePart = Literal["webhook-id", "webhook-timestamp", "webhook-signature"]
+SignatureFault = Literal["missing", "malformed", "too_old", "too_new", "no_match"]
+
+
+class DeliveryError(Exception):
+    """The root of every error that delivery raises on purpose."""
+
+
+class SealError(DeliveryError):
+    """A sealed value was changed, moved to another row, or sealed by a key that is not here."""
+
+
+class SecretError(DeliveryError):
+    """A signing secret is not `whsec_`, `whsk_` or `whpk_` with base64 of an allowed size."""
+
+
+class SignatureInvalid(DeliveryError):
+    """A received webhook does not verify: `part` is the header at fault, `fault` what is wrong."""
+
+    def __init__(self, part: SignaturePart, fault: SignatureFault) -> None:
+        super().__init__(f"{part}: {fault}")
+        self.part = part
+        self.fault = fault
+
+
+class DestinationRefused(DeliveryError):
+    """A URL was refused at submit, before any look-up.
+
+    Attributes:
+        code: coarse and enumerated, for programs.
+        detail: a sentence for the client; it never holds a resolved address.
+    """
+
+    def __init__(self, code: RefusalCode, detail: str) -> None:
+        super().__init__(detail)
+        self.code: RefusalCode = code
+        self.detail = detail
+
+
+class HeaderRefused(DeliveryError):
+    """The custom header `name` may not be sent; `detail` is a sentence for the client.
+
+    The detail never repeats the header's value, which may be a credential.
+    """
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(detail)
+        self.name = name
+        self.detail = detail
+
+
+class DestinationDenied(DeliveryError):
+    """An address may not be dialled. The message is fixed: no resolved address leaves here."""
+
+    def __init__(self) -> None:
+        super().__init__("the destination's address is not allowed")
+
+
+class StoreError(DeliveryError):
+    """The root of what the store can refuse or fail to do."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer in time; whether the script ran is unknown."""
+
+
+class StaleClaim(StoreError):
+    """The claim was lost: its lease ran out and the delivery is somebody else's."""

@@ -1,0 +1,86 @@
+#!lua flags=allow-oom
+-- Records what became of attempts, and decides nothing: the decision comes with each.
+-- KEYS 1 partition prefix
+-- ARGV 1 delivered retention in µs, 2 dead retention in µs, 3 upper bound of an endpoint's limit,
+--      then for each attempt: delivery, claim, verb (delivered, retry, dead), reason (of dead, else ''),
+--      delay in µs (of retry), budget used, schedule step, status code or '', limit (grow, halve, keep),
+--      breaker (good, bad, neutral), the attempt's record as JSON
+-- Demands that the delivery is pending and held under this claim.
+-- Returns for each: 1 recorded, 2 recorded before (the script ran twice), 0 stale: another claim holds it
+-- include: bury
+local delivered_for, dead_for, limit_max = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local WIDTH, KEPT = 11, 20
+local HALVE_AGAIN = 1000000
+local OPEN_FIRST, OPEN_MOST = 5 * 1000000, 300 * 1000000
+
+-- Up by one while answers are good; halved at most once a second, since a burst of refusals is one event.
+local function adapt(ep, change)
+  local e = redis.call('HMGET', key('ep', ep), 'limit', 'halvedAt')
+  local limit = tonumber(e[1]) or 1
+  if change == 'grow' and limit < limit_max then
+    redis.call('HSET', key('ep', ep), 'limit', limit + 1)
+  elseif change == 'halve' and now - (tonumber(e[2]) or 0) > HALVE_AGAIN then
+    redis.call('HSET', key('ep', ep), 'limit', math.max(1, math.floor(limit / 2)), 'halvedAt', now)
+  end
+end
+
+-- Open means one attempt at a time, not before `openUntil`. A good answer closes; there is no third state.
+local function judge(ep, verdict)
+  if verdict == 'good' then
+    redis.call('HSET', key('ep', ep), 'succeededAt', now)
+    redis.call('HDEL', key('ep', ep), 'failures', 'opens', 'openUntil')
+  elseif verdict == 'bad' and breaker_open(redis.call('HINCRBY', key('ep', ep), 'failures', 1)) then
+    local opens = redis.call('HINCRBY', key('ep', ep), 'opens', 1)
+    redis.call('HSET', key('ep', ep), 'openUntil', now + math.min(OPEN_FIRST * 2 ^ math.min(opens - 1, 10), OPEN_MOST))
+  end
+end
+
+local function settle(id, ep, claim, n, status, record)
+  redis.call('ZREM', key('ep', ep, 'inflight'), id)
+  redis.call('HSET', key('d', id), 'settled', claim, 'a' .. n, record)
+  redis.call('HDEL', key('d', id), 'claim', 'lost', 'a' .. (n - KEPT))
+  if status ~= '' then redis.call('HSET', key('d', id), 'lastStatus', status) end
+end
+
+local verbs = {}
+
+function verbs.delivered(id, ep)
+  unschedule(id, ep)
+  redis.call('HSET', key('d', id), 'state', 'delivered', 'endedAt', now)
+  redis.call('HDEL', key('d', id), 'nextAt', 'reason')
+  keep_for(id, delivered_for)
+end
+
+function verbs.retry(id, ep, d, _, delay, used, step)
+  local due = now + tonumber(delay)
+  redis.call('HSET', key('d', id), 'used', used, 'step', step, 'nextAt', due)
+  redis.call('ZADD', key('ep', ep, d[4] == 'replay' and 'replay' or 'live'), due, id)
+end
+
+function verbs.dead(id, ep, d, reason, _, used, step)
+  redis.call('HSET', key('d', id), 'used', used, 'step', step)
+  if reason == 'gone' then redis.call('SADD', key('ep', ep, 'gone'), d[5]) end
+  bury(id, ep, reason, dead_for)
+end
+
+local results, touched = {}, {}
+for at = 4, #ARGV, WIDTH do
+  local id, claim, verb, reason, delay, used, step, status, limit, verdict, record = unpack(ARGV, at, at + WIDTH - 1)
+  local d = redis.call('HMGET', key('d', id), 'claim', 'settled', 'ep', 'trigger', 'urlHash', 'n')
+  local result = 0
+  if d[1] == claim then
+    local ep = d[3]
+    settle(id, ep, claim, d[6], status, record)
+    verbs[verb](id, ep, d, reason, delay, used, step)
+    adapt(ep, limit)
+    judge(ep, verdict)
+    touched[ep] = true
+    result = 1
+  elseif d[2] == claim then
+    result = 2
+  end
+  results[#results + 1] = result
+end
+for ep in pairs(touched) do rescore(ep) end
+announce()
+return results

@@ -1,0 +1,10 @@
+#!lua flags=allow-oom
+-- Registers an endpoint.
+-- KEYS 1 partition prefix
+-- ARGV 1 endpoint, 2 tenant, 3 origin, 4 sealed secret, 5 initial limit
+-- Demands nothing: an endpoint that exists stays as it is.
+-- Returns {1 if created now else 0, its hash, inflight, waiting}
+-- include: register
+-- include: describe
+local created = register(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+return {created, describe(ARGV[1])}

@@ -1,0 +1,168 @@
+"""Delivery's nouns.
+
+A delivery is `pending -> delivered | dead`, and `dead -> pending` by replay. `pending` covers waiting for an
+instant and being attempted: what tells them apart is the claim. Why a delivery is dead is its reason:
+`exhausted` (attempts or age used up), `gone` (410), `destination_not_allowed`, `disabled` (its URL answered
+410 before), `poison` (processes died of it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+State = Literal["pending", "delivered", "dead"]
+Reason = Literal["exhausted", "gone", "destination_not_allowed", "disabled", "poison"]
+Trigger = Literal["schedule", "replay", "manual", "test"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What is to be delivered: bytes to a URL, signed for an endpoint, with tags nobody here reads.
+
+    Attributes:
+        id: the `webhook-id`, constant across retries and replays; also the delivery's identifier.
+        endpoint: identifier of the endpoint.
+        tenant: whose it is.
+        url: the full URL, sealed for the row `id`.
+        url_hash: tells one URL of an endpoint from another.
+        headers: custom headers as a JSON object, sealed for the row `id`; empty when there are none.
+        tags: opaque JSON of the sender's.
+        body: the bytes to send, rendered once.
+    """
+
+    id: str
+    endpoint: str
+    tenant: str
+    url: bytes
+    url_hash: str
+    headers: bytes = b""
+    tags: str = "{}"
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A delivery held by this process until its lease ends.
+
+    Attributes:
+        id: the delivery.
+        claim: the fencing token that recording needs.
+        number: of this attempt, from 1, over the delivery's whole life.
+        trigger: what led to this attempt.
+        secret: the endpoint's signing secret, sealed for the endpoint's row.
+        used: attempts of the budget used up before this one.
+        step: gaps of the schedule used up before this one.
+        born_at: since when its age counts, µs.
+        suspect: whether processes died attempting it.
+        proven: whether its endpoint answered 2xx lately.
+    """
+
+    id: str
+    claim: str
+    number: int
+    trigger: Trigger
+    endpoint: str
+    tenant: str
+    secret: bytes
+    url: bytes
+    headers: bytes
+    tags: str
+    body: bytes
+    used: int
+    step: int
+    born_at: int
+    suspect: bool
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one claim gave.
+
+    Attributes:
+        now: the store's time, µs.
+        next_at: when something falls due in that partition, µs; None when nothing is known to.
+        deliveries: what to attempt.
+    """
+
+    now: int
+    next_at: int | None
+    deliveries: tuple[Claimed, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliver:
+    """It arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Try again after `delay` µs."""
+
+    delay: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bury:
+    """Nothing more is tried by itself."""
+
+    reason: Reason
+
+
+Verdict = Deliver | Retry | Bury
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What follows from an attempt.
+
+    Attributes:
+        verdict: what becomes of the delivery.
+        used: attempts of the budget used up now.
+        step: gaps of the schedule used up now.
+        limit: how the endpoint's limit of concurrent attempts changes.
+        breaker: what the attempt says of the endpoint's health.
+    """
+
+    verdict: Verdict
+    used: int
+    step: int
+    limit: Literal["grow", "halve", "keep"]
+    breaker: Literal["good", "bad", "neutral"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempted:
+    """An attempt that is over, ready to be recorded.
+
+    Attributes:
+        status: the answer's status code; None without an answer.
+        record: what people will read about it, as JSON.
+    """
+
+    id: str
+    claim: str
+    decision: Decision
+    status: int | None
+    record: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A delivery as people see it. Instants are µs."""
+
+    id: str
+    endpoint: str
+    origin: str
+    tenant: str
+    state: State
+    reason: Reason | None
+    created_at: int
+    ended_at: int | None
+    next_attempt_at: int | None
+    attempts: int
+    last_status: int | None
+    tags: dict[str, Any]
+    url: bytes
+    history: tuple[dict[str, Any], ...]

@@ -1,0 +1,315 @@
+"""Delivery's transitions, one method each; the scripts in `lua/` demand the states.
+
+Every method may be called again after `StoreUnavailable` with the same arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, cast
+
+from config.clock import SECOND
+from config.ids import partition_of
+from config.store import Call, Store, load_script, partition_prefix
+from delivery.endpoints import Endpoint, Registration, decode_endpoint
+from delivery.models import (
+    Attempted,
+    Batch,
+    Bury,
+    Claimed,
+    Deliver,
+    Delivery,
+    Message,
+    Reason,
+    Retry,
+    State,
+    Trigger,
+)
+
+MAX_ENDPOINTS_LISTED = 1_000
+"""How many of a tenant's endpoints one partition lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long ended deliveries are kept, in µs, and the most an endpoint's limit may grow to."""
+
+    delivered: int
+    dead: int
+    initial_limit: int = 8
+    max_limit: int = 64
+
+
+DEFAULT_RETENTION = Retention(delivered=3 * 86_400 * SECOND, dead=30 * 86_400 * SECOND)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a process has room for.
+
+    Attributes:
+        process: its identifier, made at its start.
+        sequence: of this batch, rising per partition; the same one gets the same batch again.
+        limit: how many deliveries.
+        lease: µs until each counts as lost.
+        unproven: how many of them may be for endpoints without a recent success.
+        suspect: whether one may be a suspect.
+        per_turn: how many an endpoint may be given at once.
+        per_endpoint: slots that one endpoint may fill.
+        per_tenant: slots that one tenant may fill while others wait.
+        endpoints: slots left of `per_endpoint`, for those that fill any.
+        tenants: slots left of `per_tenant`, for those that fill any.
+    """
+
+    process: str
+    sequence: int
+    limit: int
+    lease: int
+    unproven: int
+    suspect: bool
+    per_turn: int
+    per_endpoint: int
+    per_tenant: int
+    endpoints: Mapping[str, int]
+    tenants: Mapping[str, int]
+
+
+class DeliveryStore:
+    """The deliveries and endpoints of all partitions."""
+
+    def __init__(
+        self, store: Store, partitions: int, retention: Retention = DEFAULT_RETENTION
+    ) -> None:
+        self._store = store
+        self.partitions = partitions
+        self.retention = retention
+
+    async def register_endpoint(self, registration: Registration) -> tuple[Endpoint, bool]:
+        """Make the endpoint unless it exists; return it, and whether it was made now."""
+        created, described = await self._run(
+            "register_endpoint",
+            partition_of(registration.id),
+            registration.id,
+            registration.tenant,
+            registration.origin,
+            registration.secret,
+            self.retention.initial_limit,
+        )
+        return _endpoint(described), bool(created)
+
+    async def read_endpoint(self, endpoint_id: str) -> Endpoint | None:
+        """Return the endpoint, or None when there is none of that identifier."""
+        described = await self._run("read_endpoint", partition_of(endpoint_id), endpoint_id)
+        return _endpoint(described) if described else None
+
+    async def list_endpoints(self, tenant: str) -> list[Endpoint]:
+        """Return the tenant's endpoints, oldest first; at most a thousand of each partition."""
+        replies = await self._everywhere("list_endpoints", tenant, MAX_ENDPOINTS_LISTED)
+        found = (_endpoint(described) for reply in replies for described in reply)
+        return sorted(found, key=lambda endpoint: (endpoint.created_at, endpoint.id))
+
+    async def enqueue(self, message: Message) -> bool:
+        """Make a delivery pending; False when it existed already.
+
+        Raises:
+            KeyError: its endpoint is not registered.
+        """
+        made = await self._run(
+            "enqueue_delivery",
+            partition_of(message.id),
+            message.id,
+            message.endpoint,
+            message.tenant,
+            message.url,
+            message.url_hash,
+            message.headers,
+            message.tags,
+            message.body,
+            self.retention.dead,
+        )
+        if made < 0:
+            raise KeyError(message.endpoint)
+        return bool(made)
+
+    async def claim(self, wanted: Mapping[int, Wanted]) -> dict[int, Batch]:
+        """Claim from several partitions in one round trip; also the process's heartbeat there."""
+        replies = await self._store.run_all(
+            [self._claim_call(partition, want) for partition, want in wanted.items()]
+        )
+        return {
+            partition: _batch(reply) for partition, reply in zip(wanted, replies, strict=True)
+        }
+
+    def _claim_call(self, partition: int, want: Wanted) -> Call:
+        taken = {"endpoints": dict(want.endpoints), "tenants": dict(want.tenants)}
+        return self._call(
+            "claim",
+            partition,
+            want.process,
+            want.sequence,
+            want.limit,
+            want.lease,
+            want.unproven,
+            int(want.suspect),
+            want.per_turn,
+            want.per_endpoint,
+            want.per_tenant,
+            json.dumps(taken),
+            self.retention.dead,
+        )
+
+    async def record(self, attempts: Sequence[Attempted]) -> list[str]:
+        """Record attempts in one round trip; return the identifiers of those whose claim was lost."""
+        ordered = sorted(attempts, key=lambda attempt: partition_of(attempt.id))
+        groups = [
+            (partition, list(group))
+            for partition, group in groupby(ordered, key=lambda each: partition_of(each.id))
+        ]
+        replies = await self._store.run_all(
+            [
+                self._call(
+                    "record",
+                    partition,
+                    self.retention.delivered,
+                    self.retention.dead,
+                    self.retention.max_limit,
+                    *(argument for each in group for argument in _recorded(each)),
+                )
+                for partition, group in groups
+            ]
+        )
+        return [
+            attempt.id
+            for (_, group), reply in zip(groups, replies, strict=True)
+            for attempt, result in zip(group, reply, strict=True)
+            if result == 0
+        ]
+
+    async def replay(self, delivery_ids: Sequence[str]) -> dict[str, State | None]:
+        """Make dead deliveries pending again; return the state each was in, None when unknown."""
+        ordered = sorted(delivery_ids, key=partition_of)
+        groups = [(at, list(group)) for at, group in groupby(ordered, key=partition_of)]
+        replies = await self._store.run_all(
+            [self._call("replay", partition, *group) for partition, group in groups]
+        )
+        return {
+            delivery_id: cast("State", state.decode()) if state else None
+            for (_, group), reply in zip(groups, replies, strict=True)
+            for delivery_id, state in zip(group, reply, strict=True)
+        }
+
+    async def read(self, delivery_id: str) -> Delivery | None:
+        """Return the delivery with its history, or None when there is none."""
+        found = await self._run("read_delivery", partition_of(delivery_id), delivery_id, 0)
+        return _delivery(delivery_id, found[0], found[1]) if found else None
+
+    async def read_body(self, delivery_id: str) -> bytes | None:
+        """Return the bytes that are sent; None when there is no such delivery."""
+        found = await self._run("read_delivery", partition_of(delivery_id), delivery_id, 1)
+        return cast("bytes", found[2]) if found else None
+
+    async def list_dead(
+        self, partition: int, *, after: tuple[int, str], limit: int
+    ) -> list[Delivery]:
+        """Return dead letters of a partition in the order (died at, identifier), after a place in it."""
+        rows = await self._run("list_dead", partition, after[0], after[1], limit)
+        return [_delivery(row[1].decode(), row[2], row[3]) for row in rows]
+
+    def _call(self, name: str, partition: int, *args: str | bytes | int) -> Call:
+        return Call(load_script("delivery", name), partition_prefix(partition), args)
+
+    async def _run(self, name: str, partition: int, *args: str | bytes | int) -> Any:
+        return await self._store.run(self._call(name, partition, *args))
+
+    async def _everywhere(self, name: str, *args: str | bytes | int) -> list[Any]:
+        return await self._store.run_all(
+            [self._call(name, partition, *args) for partition in range(self.partitions)]
+        )
+
+
+def _recorded(attempt: Attempted) -> Iterator[str | int]:
+    decision = attempt.decision
+    match decision.verdict:
+        case Deliver():
+            verb, reason, delay = "delivered", "", 0
+        case Retry(delay=delay):
+            verb, reason = "retry", ""
+        case Bury(reason=reason):
+            verb, delay = "dead", 0
+    yield from (attempt.id, attempt.claim, verb, reason, delay, decision.used, decision.step)
+    yield "" if attempt.status is None else attempt.status
+    yield from (decision.limit, decision.breaker, attempt.record)
+
+
+def pairs(flat: Iterable[bytes]) -> dict[str, bytes]:
+    """Return a hash from the flat list of names and values that a script replies with."""
+    names = iter(flat)
+    return {name.decode(): value for name, value in zip(names, names, strict=True)}
+
+
+def _endpoint(described: list[Any]) -> Endpoint:
+    endpoint_id, flat, inflight, waiting = described
+    return decode_endpoint(endpoint_id.decode(), pairs(flat), inflight=inflight, waiting=waiting)
+
+
+def _batch(reply: list[Any]) -> Batch:
+    now, next_at, rows, endpoints = reply
+    known = {endpoint: (secret, bool(proven)) for endpoint, secret, proven in endpoints}
+    return Batch(
+        now=now,
+        next_at=None if next_at < 0 else next_at,
+        deliveries=tuple(_claimed(row, known) for row in rows),
+    )
+
+
+def _claimed(row: list[Any], endpoints: Mapping[bytes, tuple[bytes, bool]]) -> Claimed:
+    delivery_id, claim, number, fields, body, suspect = row
+    endpoint, tenant, url, headers, tags, trigger, used, step, born_at, *_ = fields
+    secret, proven = endpoints[endpoint]
+    return Claimed(
+        id=delivery_id.decode(),
+        claim=claim.decode(),
+        number=int(number),
+        trigger=cast("Trigger", trigger.decode() if trigger else "schedule"),
+        endpoint=endpoint.decode(),
+        tenant=tenant.decode(),
+        secret=secret,
+        url=url,
+        headers=headers or b"",
+        tags=tags.decode(),
+        body=body,
+        used=int(used or 0),
+        step=int(step or 0),
+        born_at=int(born_at),
+        suspect=bool(suspect),
+        proven=proven,
+    )
+
+
+def _delivery(delivery_id: str, flat: Iterable[bytes], origin: bytes) -> Delivery:
+    kept = pairs(flat)
+
+    def number(name: str) -> int | None:
+        return int(kept[name]) if name in kept else None
+
+    numbered = sorted(int(name[1:]) for name in kept if name[0] == "a" and name[1:].isdigit())
+    reason = kept.get("reason")
+    return Delivery(
+        id=delivery_id,
+        endpoint=kept["ep"].decode(),
+        origin=origin.decode(),
+        tenant=kept["tenant"].decode(),
+        state=cast("State", kept["state"].decode()),
+        reason=cast("Reason", reason.decode()) if reason else None,
+        created_at=int(kept["createdAt"]),
+        ended_at=number("endedAt"),
+        next_attempt_at=number("nextAt"),
+        attempts=number("n") or 0,
+        last_status=number("lastStatus"),
+        tags=json.loads(kept["tags"]),
+        url=kept["url"],
+        history=tuple({"number": n, **json.loads(kept[f"a{n}"])} for n in numbered),
+    )

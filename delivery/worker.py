@@ -1,0 +1,284 @@
+"""The delivery process: claim, attempt, record, for as long as it runs.
+
+Three loops share one event loop. The claimer takes what is due as slots come free; the recorder writes what
+is over, all that has gathered meanwhile in one round trip; the listener wakes the claimer when a script
+says that something is due. Nothing depends on a wake-up: every partition is claimed from once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay
+from tenacity.wait import wait_random_exponential
+
+from config.clock import SECOND, StoreClock
+from config.ids import random_float, random_text
+from config.store import Store, StoreError, StoreUnavailable, partition_prefix
+from delivery.attempt import Rules, Sends, attempt, interrupted
+from delivery.models import Attempted, Batch, Claimed
+from delivery.slots import Shares, Slots
+from delivery.store import DeliveryStore, Wanted
+
+_log = logging.getLogger("delivery.worker")
+
+SWEEP = 1.0
+"""Seconds between claims from a partition that nothing is known to be due in."""
+
+_GATHER = 0.002
+"""Seconds to let slots come free before the next claim, so that one round trip fetches several."""
+
+_RECORD_AT_MOST = 256
+_PER_TURN = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How a delivery process works.
+
+    Attributes:
+        concurrency: attempts at once.
+        lease: seconds until a claimed delivery counts as lost; longer than any attempt takes.
+        attempt_limit: seconds that one attempt takes at the very most.
+        grace: seconds that a stopping process lets its attempts go on.
+    """
+
+    concurrency: int
+    lease: float
+    attempt_limit: float
+    grace: float = 10.0
+
+
+class DeliveryWorker:
+    """One delivery process."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        *,
+        store: Store,
+        deliveries: DeliveryStore,
+        sender: Sends,
+        rules: Rules,
+        clock: StoreClock,
+        pace: Pace,
+    ) -> None:
+        self._store = store
+        self._deliveries = deliveries
+        self._sender = sender
+        self._rules = rules
+        self._clock = clock
+        self._pace = pace
+        self._process = f"dp-{random_text(12)}"
+        self._slots = Slots(Shares.of(pace.concurrency))
+        self._sequences = dict.fromkeys(range(deliveries.partitions), 1)
+        self._due = dict.fromkeys(range(deliveries.partitions), 0.0)
+        self._backlog = False
+        self._wake = asyncio.Event()
+        self._over: asyncio.Queue[Attempted] = asyncio.Queue()  # bounded by the slots
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` returns when what is under way is over or handed back."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Deliver until `stop` is called."""
+        loops: list[Coroutine[Any, Any, None]] = [self._listen(), self._record_all()]
+        background = [asyncio.create_task(loop) for loop in loops]
+        try:
+            _log.info("delivery.started", extra={"worker": self._process})
+            await self._claim_all()
+            await self._wind_down()
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            _log.info("delivery.stopped", extra={"worker": self._process})
+
+    async def _claim_all(self) -> None:
+        while not self._stopping.is_set():
+            # Cleared before the claim: what becomes due during it wakes the next round.
+            self._wake.clear()
+            try:
+                wait = await self._claim_round()
+            except StoreError as error:
+                _log.warning("delivery.store_unavailable", extra={"error": str(error)})
+                wait = 0.2 + 0.3 * random_float()
+            if wait > 0:
+                await self._sleep(wait)
+
+    async def _claim_round(self) -> float:
+        """Claim from the partitions that are due; return the seconds to sleep."""
+        asked_at = self._clock.monotonic()
+        wanted = self._wanted(asked_at)
+        if wanted:
+            batches = await self._deliveries.claim(wanted)
+            for partition, batch in batches.items():
+                self._sequences[partition] += 1
+                self._plan(partition, batch, full=len(batch.deliveries) >= wanted[partition].limit)
+                self._start(batch, asked_at)
+        return self._until_next()
+
+    def _wanted(self, now: float) -> dict[int, Wanted]:
+        due = [partition for partition, at in self._due.items() if at <= now]
+        if not due:
+            return {}
+        # Whoever comes first in a round gets what is left over; the order turns so that it is not always one.
+        turn = self._sequences[due[0]] % len(due)
+        share, rest = divmod(self._slots.free, len(due))
+        return {
+            partition: self._want(partition, share + (place < rest), first=place == 0)
+            for place, partition in enumerate(due[turn:] + due[:turn])
+        }
+
+    def _want(self, partition: int, limit: int, *, first: bool) -> Wanted:
+        slots = self._slots
+        return Wanted(
+            process=self._process,
+            sequence=self._sequences[partition],
+            limit=limit,
+            lease=int(self._pace.lease * SECOND),
+            unproven=min(limit, slots.free_for_unproven),
+            suspect=first and slots.may_take_suspect,
+            per_turn=_PER_TURN,
+            per_endpoint=slots.shares.per_endpoint,
+            per_tenant=slots.shares.per_tenant,
+            endpoints=slots.endpoints_left(limit),
+            tenants=slots.tenants_left(limit),
+        )
+
+    def _plan(self, partition: int, batch: Batch, *, full: bool) -> None:
+        """Say when to claim from `partition` again."""
+        now = self._clock.monotonic()
+        self._clock.heard(batch.now)
+        if full:
+            self._backlog = True
+            self._due[partition] = now
+            return
+        wait = SWEEP * (0.9 + 0.2 * random_float())
+        if batch.next_at is not None:
+            wait = min(wait, max(0.0, (batch.next_at - batch.now) / SECOND))
+            # What is due and yet was not given is at some share's limit: look again, but not at once.
+            wait = max(wait, 0.01)
+        self._due[partition] = now + wait
+
+    def _start(self, batch: Batch, asked_at: float) -> None:
+        # The lease runs from before the request was sent, as far as its holder can tell.
+        start_by = asked_at + self._pace.lease - self._pace.attempt_limit
+        if self._clock.monotonic() > start_by:
+            _log.warning("delivery.claim_too_late", extra={"count": len(batch.deliveries)})
+            return
+        for claimed in batch.deliveries:
+            self._slots.fill(claimed)
+            task = asyncio.create_task(self._attempt(claimed))
+            self._attempts.add(task)
+            task.add_done_callback(self._attempts.discard)
+
+    def _until_next(self) -> float:
+        if self._slots.free == 0:
+            self._backlog = True
+            return SWEEP
+        wait = min(self._due.values()) - self._clock.monotonic()
+        if self._backlog and wait <= 0:
+            return _GATHER
+        return wait
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _attempt(self, claimed: Claimed) -> None:
+        try:
+            over = await attempt(
+                claimed, sender=self._sender, rules=self._rules, clock=self._clock
+            )
+        except asyncio.CancelledError:
+            over = interrupted(claimed, self._clock.now())
+        except Exception:
+            # A fault of ours: the lease runs out, and the delivery is attempted again.
+            _log.exception("delivery.attempt_failed", extra={"delivery": claimed.id})
+            self._slots.empty(claimed.claim)
+            return
+        self._over.put_nowait(over)
+
+    async def _record_all(self) -> None:
+        while True:
+            over = [await self._over.get()]
+            while len(over) < _RECORD_AT_MOST and not self._over.empty():
+                over.append(self._over.get_nowait())
+            try:
+                await self._record(over)
+            finally:
+                for each in over:
+                    self._slots.empty(each.claim)
+                    self._over.task_done()
+                self._freed()
+
+    async def _record(self, over: list[Attempted]) -> None:
+        """Record, for as long as the leases can still hold; what is not recorded is attempted again."""
+        patience = AsyncRetrying(
+            stop=stop_after_delay(self._pace.lease),
+            wait=wait_random_exponential(multiplier=0.05, max=1),
+            retry=retry_if_exception_type(StoreUnavailable),
+        )
+        try:
+            stale: list[str] = await patience(self._deliveries.record, over)
+        except (RetryError, StoreError) as error:
+            _log.error(  # noqa: TRY400  the cause is the store, not a place in our code
+                "delivery.not_recorded", extra={"count": len(over), "error": str(error)}
+            )
+            return
+        for delivery_id in stale:
+            _log.warning("delivery.claim_lost", extra={"delivery": delivery_id})
+
+    def _freed(self) -> None:
+        """Slots came free: claim again if there was more than they could take."""
+        if self._backlog:
+            self._backlog = False
+            now = self._clock.monotonic()
+            for partition in self._due:
+                self._due[partition] = min(self._due[partition], now)
+            self._wake.set()
+
+    async def _listen(self) -> None:
+        channels = {
+            f"{partition_prefix(partition)}wake:delivery": partition for partition in self._due
+        }
+        async for attempt_ in AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            retry=retry_if_exception_type((StoreError, OSError)),
+        ):
+            with attempt_:
+                await self._listen_to(channels)
+
+    async def _listen_to(self, channels: dict[str, int]) -> None:
+        async with self._store.subscription(*channels) as messages:
+            self._mark_due(*channels.values())
+            async for channel in messages:
+                self._mark_due(channels[channel])
+
+    def _mark_due(self, *partitions: int) -> None:
+        now = self._clock.monotonic()
+        for partition in partitions:
+            self._due[partition] = now
+        self._wake.set()
+
+    async def _wind_down(self) -> None:
+        """Let attempts end, hand back those that do not, and record all of it."""
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=self._pace.grace)
+        for task in list(self._attempts):
+            task.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self._over.join(), self._pace.grace)
+        except TimeoutError:
+            _log.error("delivery.not_recorded", extra={"count": self._over.qsize()})  # noqa: TRY400
