@@ -1,0 +1,102 @@
+"""`python -m gateway api|relay|worker`: one process, as the settings say, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+
+import uvloop
+
+from config import log, variables
+from config.parent import watch_parent
+from config.settings import Settings, SettingsError, environment, load_settings
+from config.store import StoreError, agree_on_partitions
+from delivery.errors import DeliveryError
+from gateway.errors import GatewayError
+
+_STORE_PATIENCE = 30.0
+
+
+def main() -> int:
+    """Run and return the exit code: 0 stopped in order, 1 could not start, 2 unusable settings."""
+    parser = argparse.ArgumentParser(prog="gateway", description=__doc__)
+    parser.add_argument("role", choices=sorted(_ROLES), help="what this process does")
+    role: str = parser.parse_args().role
+    try:
+        settings = load_settings(environment())
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    log.configure(role)
+    try:
+        return _ROLES[role](settings)
+    except (StoreError, DeliveryError, GatewayError) as error:
+        print(f"{role}: {error}", file=sys.stderr)
+        return 1
+
+
+def _api(settings: Settings) -> int:
+    from gateway.app import serve  # noqa: PLC0415  each role imports only what it runs
+
+    watch_parent()
+    uvloop.run(serve(settings))
+    return 0
+
+
+def _relay(settings: Settings) -> int:
+    watch_parent()
+    uvloop.run(_run_relay(settings))
+    return 0
+
+
+async def _run_relay(settings: Settings) -> None:
+    from gateway.broker import make_broker  # noqa: PLC0415
+    from gateway.callbacks import Renderer  # noqa: PLC0415
+    from gateway.relay import Relay  # noqa: PLC0415
+    from gateway.services import open_services  # noqa: PLC0415
+    from gateway.urls import Urls  # noqa: PLC0415
+
+    services = open_services(settings)
+    try:
+        await services.store.ready(_STORE_PATIENCE)
+        await agree_on_partitions(services.store, settings.store.partitions)
+        renderer = Renderer(urls=Urls(settings.public_url), ring=services.ring)
+        relay = Relay(services, make_broker(settings, []), renderer)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, relay.stop)
+        await relay.run()
+    finally:
+        await services.store.close()
+
+
+def _worker(settings: Settings) -> int:
+    threads = str(settings.worker.threads)
+    # Read when Dramatiq is imported. It fetches as many messages as there are threads, so that a job waits in the
+    # outbox, where its order still counts, and not in a worker's memory; and it looks every 20 ms.
+    variables.preset(dramatiq_queue_prefetch=threads, dramatiq_worker_timeout="20")
+    from dramatiq.cli import main as dramatiq_main  # noqa: PLC0415
+    from dramatiq.cli import make_argument_parser  # noqa: PLC0415
+
+    watch_parent()
+    arguments = [
+        "gateway.actors:set_up",
+        f"--processes={settings.worker.processes}",
+        f"--threads={threads}",
+        "--skip-logging",
+    ]
+    parsed = make_argument_parser().parse_args(arguments)  # type: ignore[no-untyped-call]
+    return int(dramatiq_main(parsed))  # type: ignore[no-untyped-call]
+
+
+_ROLES: dict[str, Callable[[Settings], int]] = {
+    "api": _api,
+    "relay": _relay,
+    "worker": _worker,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Who may read a job: the holder of an API key with scope `read`, or of a ticket for that job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from config.clock import SECOND, Clock
+from delivery.sealing import KeyRing
+from gateway import tickets
+from gateway.auth import Authenticator, Principal, Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Whoever may read one job.
+
+    Attributes:
+        tenant: whose job it must be; None for the holder of a ticket, which names the job itself.
+        ticket: the ticket, where that is what let them in.
+    """
+
+    tenant: str | None
+    ticket: str | None
+
+
+class Access:
+    """Checks the credentials of requests.
+
+    Args:
+        authenticator: knows the API keys.
+        ring: its derived keys make and check tickets.
+        clock: the store's time.
+    """
+
+    def __init__(self, authenticator: Authenticator, ring: KeyRing, clock: Clock) -> None:
+        self._authenticator = authenticator
+        self._minting = ring.derive(tickets.PURPOSE)
+        self._accepted = ring.derive_all(tickets.PURPOSE)
+        self._clock = clock
+
+    async def principal(self, request: Request, scope: Scope | None = None) -> Principal:
+        """Return who sent `request`, holding `scope` where one is asked for.
+
+        Raises:
+            Problem: `unauthorized` or `insufficient_scope`.
+            StoreUnavailable: nobody could be asked.
+        """
+        principal = await self._authenticator.authenticate(request.headers.get("authorization"))
+        if scope is not None:
+            principal.require(scope)
+        return principal
+
+    async def reader(self, request: Request, job_id: str) -> Reader:
+        """Return who wants to read `job_id`.
+
+        A good ticket is enough, whatever else was sent: clients add credentials meant for others.
+
+        Raises:
+            Problem: `unauthorized` or `insufficient_scope`.
+            StoreUnavailable: nobody could be asked.
+        """
+        ticket = request.query_params.get("ticket")
+        if ticket and tickets.check(ticket, job_id, self._clock.now(), self._accepted):
+            return Reader(tenant=None, ticket=ticket)
+        principal = await self.principal(request, "read")
+        return Reader(tenant=principal.tenant, ticket=None)
+
+    def pass_on(self, reader: Reader, job_id: str, seconds: float) -> str:
+        """Return a ticket to hand to `reader`: theirs if they came with one, else a fresh one.
+
+        A ticket never begets another, or it would not expire.
+        """
+        if reader.ticket is not None:
+            return reader.ticket
+        return tickets.mint(job_id, self._clock.now() + int(seconds * SECOND), self._minting)

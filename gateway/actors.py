@@ -1,0 +1,50 @@
+"""The actor. `dramatiq gateway.actors:set_up` runs a worker process.
+
+There is one actor and one queue: which function a job runs is the job's business, and which job comes next is the
+relay's.
+"""
+
+from __future__ import annotations
+
+import dramatiq
+from dramatiq import Broker, Middleware
+from dramatiq import Worker as Consumers
+
+from config import log
+from config.parent import watch_parent
+from config.settings import environment, load_settings
+from gateway.broker import ACTOR, QUEUE, make_broker
+from gateway.run import run_job
+from gateway.worker import Worker
+
+
+class _Life(Middleware):
+    """Opens what the process's threads share when Dramatiq starts it, and closes it at the end."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def before_worker_boot(self, broker: Broker, worker: Consumers) -> None:
+        self._worker.start()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Consumers) -> None:
+        self._worker.stop()
+
+
+def set_up() -> None:
+    """Make the broker and its actor for this process, as the settings say.
+
+    Raises:
+        SettingsError, DefinitionError, SealError: the process cannot start.
+    """
+    log.configure("worker")
+    watch_parent()
+    settings = load_settings(environment())
+    worker = Worker(settings)
+    broker = make_broker(settings, [_Life(worker)])
+    dramatiq.set_broker(broker)
+
+    def run(job_id: str) -> None:
+        run_job(job_id, worker)
+
+    dramatiq.actor(actor_name=ACTOR, queue_name=QUEUE, broker=broker)(run)

@@ -1,0 +1,102 @@
+"""Request bodies: what they may be labelled as, and how much of them is read.
+
+Limits count bytes as they arrive, so a missing or lying Content-Length changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from gateway.problems import Problem
+from gateway.strict_json import StrictJsonError, loads
+
+Kind = Literal["json", "multipart"]
+
+JSON = "application/json"
+MULTIPART = "multipart/form-data"
+
+
+def body_kind(headers: Headers) -> Kind:
+    """Return what the body is, by its label.
+
+    Raises:
+        Problem: `unsupported_media_type`.
+    """
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise Problem("unsupported_media_type", "send the body without Content-Encoding")
+    media_type, parameters = parse_options_header(headers.get("content-type"))
+    charset = parameters.get(b"charset", b"utf-8").lower()
+    if media_type == JSON.encode() and charset in {b"utf-8", b"utf8"}:
+        return "json"
+    if media_type == MULTIPART.encode():
+        return "multipart"
+    detail = f"send {JSON} in UTF-8, or {MULTIPART} where files go along"
+    raise Problem("unsupported_media_type", detail)
+
+
+def boundary_of(headers: Headers) -> bytes:
+    """Return the boundary between the parts of a multipart body (RFC 2046 section 5.1.1).
+
+    Raises:
+        Problem: `malformed_body`, when there is none.
+    """
+    boundary = parse_options_header(headers.get("content-type"))[1].get(b"boundary", b"")
+    if not 1 <= len(boundary) <= 70:
+        raise Problem("malformed_body", "the Content-Type has no boundary of 1 to 70 characters")
+    return boundary
+
+
+async def limited(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body as it comes in, at most `limit` bytes of it.
+
+    Raises:
+        Problem: `body_too_large`, before anything is read where Content-Length says so already.
+        ClientDisconnect: the client went away half-way.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        if chunk:
+            yield chunk
+
+
+async def read_json(request: Request, *, limit: int, depth: int) -> Any:
+    """Return the value in a JSON body.
+
+    Raises:
+        Problem: `unsupported_media_type`, `body_too_large` or `malformed_json`.
+        ClientDisconnect: the client went away half-way.
+    """
+    if body_kind(request.headers) != "json":
+        raise Problem("unsupported_media_type", f"this address takes {JSON}")
+    data = bytearray()
+    async for chunk in limited(request, limit):
+        data += chunk
+    return parse_json(bytes(data), depth=depth)
+
+
+def parse_json(data: bytes, *, depth: int) -> Any:
+    """Return the value that `data` holds.
+
+    Raises:
+        Problem: `malformed_json`.
+    """
+    try:
+        return loads(data, depth=depth)
+    except StrictJsonError as error:
+        raise Problem("malformed_json", error.detail) from error
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem("body_too_large", f"the body may be at most {limit} bytes")

@@ -1,0 +1,124 @@
+"""The seam between jobs and deliveries: a job's end, rendered with the callback that it owes.
+
+The end is rendered as of one revision of the job, and written only if the job is still at that revision: a callback
+never says anything else than the document does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from config.ids import derived_id, partition_of
+from delivery.models import Message
+from delivery.sealing import KeyRing
+from gateway import tickets
+from gateway.documents import event_body
+from gateway.models import Job, StoredFile, compact
+from gateway.outcomes import Finish
+from gateway.store import End
+from gateway.urls import Urls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renderer:
+    """Renders ends.
+
+    Attributes:
+        urls: builds the addresses in a callback.
+        ring: opens and seals, and derives the key of tickets.
+    """
+
+    urls: Urls
+    ring: KeyRing
+
+    def end(  # noqa: PLR0913
+        self,
+        job: Job,
+        finish: Finish,
+        *,
+        claim: str,
+        by: str,
+        at: int,
+        results_file: StoredFile | None = None,
+        artifacts: Mapping[str, StoredFile] | None = None,
+        attempt_record: str = "{}",
+    ) -> End:
+        """Return the end of `job`, as it stands at its revision.
+
+        Args:
+            job: as read.
+            finish: how it ends.
+            claim: what it is held by.
+            by: who ends it.
+            at: when, µs of the store's clock.
+            results_file: where the results are kept that are too large to inline.
+            artifacts: what the handler saved, by name.
+            attempt_record: what people will read about the last attempt.
+        """
+        ended = replace(
+            job,
+            status=finish.status,
+            progress=100 if finish.status == "completed" else job.progress,
+            results=None if results_file else finish.results,
+            results_file=results_file,
+            artifacts=artifacts or {},
+            error=finish.error,
+            error_code=finish.error_code,
+            updated_at=at,
+            completed_at=at,
+            expires_at=at + job.result_ttl,
+        )
+        return End(
+            claim=claim,
+            by=by,
+            rev=job.rev,
+            status=ended.status,
+            completed_at=at,
+            expires_at=at + job.result_ttl,
+            message=self._owed(ended, f"job.{ended.status}", sequence=job.rev + 1, at=at),
+            attempt_record=attempt_record,
+            results=ended.results,
+            results_file=results_file,
+            artifacts=artifacts,
+            progress=ended.progress,
+            error=ended.error,
+            error_code=ended.error_code,
+        )
+
+    def _owed(self, job: Job, event: str, *, sequence: int, at: int) -> Message | None:
+        """Return the message that `event` owes, None if nobody asked for it."""
+        callback = job.callback
+        if callback is None or event not in callback.events:
+            return None
+        # Derived, so that an end written twice after a fail-over is one message to its receiver.
+        message_id = derived_id("msg", partition_of(job.id), job.id, event)
+        body = event_body(
+            job,
+            event=event,
+            urls=self.urls,
+            sequence=sequence,
+            ticket=self._ticket(job),
+            at=at,
+        )
+        return Message(
+            id=message_id,
+            endpoint=callback.endpoint,
+            tenant=job.tenant,
+            url=self._reseal(callback.url, job.id, message_id),
+            url_hash=callback.url_hash,
+            headers=self._reseal(callback.headers, job.id, message_id),
+            tags=compact({"jobId": job.id, "event": event, "jobType": job.type}),
+            body=body,
+        )
+
+    def _ticket(self, job: Job) -> str | None:
+        """Return what lets the receiver, who has no API key, fetch what the callback names."""
+        if job.expires_at is None or not (job.results_file or job.artifacts):
+            return None
+        return tickets.mint(job.id, job.expires_at, self.ring.derive(tickets.PURPOSE))
+
+    def _reseal(self, sealed: bytes, job_id: str, message_id: str) -> bytes:
+        if not sealed:
+            return b""
+        return self.ring.seal(self.ring.open(sealed, row=f"callback:{job_id}"), row=message_id)

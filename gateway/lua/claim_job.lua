@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- pending -> processing, under a claim: the fencing token that every later write of this attempt carries.
+-- KEYS 1 partition prefix
+-- ARGV 1 job, 2 claim (<process>:<random>), 3 lease in µs
+-- Demands `pending` and not waiting for a later instant. Already held under this very claim is success.
+-- Returns the job's view, or nil: not ours to work on
+-- include: job
+local id, claim, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local job = redis.call('HMGET', key('j', id), 'status', 'claim', 'tenant', 'priority', 'attempt')
+if job[1] == 'processing' and job[2] == claim then return job_view(id) end
+if job[1] ~= 'pending' or redis.call('ZSCORE', key('later'), id) then return nil end
+outbox_remove(id, job[3], job[4])
+redis.call('ZADD', key('leases'), now + lease, id)
+redis.call('HDEL', key('j', id), 'rings', 'nextRunAt', 'message')
+redis.call('HSETNX', key('j', id), 'startedAt', now)
+job_change(id, 'status', 'processing', 'claim', claim, 'attempt', (tonumber(job[5]) or 0) + 1, 'progress', 0,
+  'attemptAt', now)
+-- A place in the relay's window came free.
+if outbox_waits() then wake_relay() end
+return job_view(id)

@@ -1,0 +1,39 @@
+#!lua flags=allow-oom
+-- Ended jobs past their time to live become tombstones; their files are the caller's to delete.
+-- KEYS 1 partition prefix
+-- ARGV 1 tombstone's life in µs, 2 result's life after its callback's end in µs, 3 at most how many
+-- Demands a terminal status, and no callback under way or ended less than that ago: those wait on.
+-- Returns {how many expired, jobs whose files are to be deleted}
+-- include: job
+local life, after_callback, at_most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local RECHECK = 60 * 1000000
+
+-- When the results may go, given how the callback stands.
+local function may_go_at(delivery, expires_at)
+  if not delivery then return expires_at end
+  local d = redis.call('HMGET', key('d', delivery), 'state', 'endedAt')
+  if d[1] == 'pending' then return now + RECHECK end
+  if not d[2] then return expires_at end
+  return math.max(expires_at, tonumber(d[2]) + after_callback)
+end
+
+local expired = 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('expiry'), '-inf', now, 'LIMIT', 0, at_most)) do
+  local job = redis.call('HMGET', key('j', id), 'status', 'tenant', 'delivery', 'expiresAt')
+  local at = job[1] and may_go_at(job[3], tonumber(job[4])) or now
+  if at > now then
+    redis.call('ZADD', key('expiry'), at, id)
+    redis.call('HSET', key('j', id), 'expiresAt', at)
+  else
+    redis.call('ZREM', key('expiry'), id)
+    if job[1] then
+      redis.call('DEL', key('j', id))
+      redis.call('SADD', key('doomed'), id)
+      redis.call('HSET', tomb_key(id), id, job[1] .. ' ' .. string.format('%.0f', now) .. ' ' .. job[2])
+      -- The hash lives as long as the youngest tombstone in it.
+      redis.call('PEXPIRE', tomb_key(id), math.floor(life / 1000))
+      expired = expired + 1
+    end
+  end
+end
+return {expired, redis.call('SRANDMEMBER', key('doomed'), at_most)}

@@ -1,0 +1,276 @@
+"""Problems: every refusal the API can answer with, by code (RFC 9457).
+
+The table is the whole vocabulary. A code's page at `<public-url>/problems/<code>` is rendered from
+it, so a problem cannot name a page that does not exist.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.errors import Fault, GatewayError
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What one code means.
+
+    Attributes:
+        status: the HTTP status it is answered with.
+        title: the same few words every time.
+        explanation: what happened and what to do about it, for the page.
+    """
+
+    status: int
+    title: str
+    explanation: str
+
+
+PROBLEMS: Mapping[str, Kind] = {
+    "malformed_json": Kind(
+        400,
+        "The body is not acceptable JSON",
+        "Send one JSON value in UTF-8 without a byte order mark. Member names must not repeat,"
+        " numbers must fit a 64-bit integer or a double, and strings must not hold half a surrogate"
+        " pair.",
+    ),
+    "malformed_body": Kind(
+        400,
+        "The body cannot be read",
+        "A multipart/form-data body must be complete, and its first part must be named job and hold"
+        " the request as JSON.",
+    ),
+    "invalid_parameter": Kind(
+        400,
+        "A query parameter cannot be used",
+        "The detail names the parameter and the values it takes.",
+    ),
+    "invalid_idempotency_key": Kind(
+        400,
+        "The Idempotency-Key cannot be used",
+        "Send one Idempotency-Key of 1 to 255 printable ASCII characters, with or without quotes.",
+    ),
+    "idempotency_key_required": Kind(
+        400,
+        "An Idempotency-Key is required",
+        "This gateway takes submissions only with an Idempotency-Key, so that a repeated request"
+        " cannot start a job twice. Send a fresh key with each new job.",
+    ),
+    "unauthorized": Kind(
+        401,
+        "Credentials are missing or not valid",
+        "Send Authorization: Bearer with an API key that has not been revoked. Reading one job also"
+        " works with a ticket that has not expired.",
+    ),
+    "insufficient_scope": Kind(
+        403,
+        "The API key may not do this",
+        "The key is valid and lacks the scope that the detail names.",
+    ),
+    "not_found": Kind(
+        404,
+        "There is nothing here",
+        "Nothing is known under this address, or it belongs to somebody else.",
+    ),
+    "method_not_allowed": Kind(
+        405,
+        "The method is not allowed here",
+        "The Allow header lists the methods this address takes.",
+    ),
+    "result_not_ready": Kind(
+        409,
+        "The job has not ended yet",
+        "Ask again after the seconds in Retry-After, or wait for the callback.",
+    ),
+    "job_failed": Kind(
+        409,
+        "The job failed, so it has no result",
+        "The job's status document says why, in error and errorCode.",
+    ),
+    "job_cancelled": Kind(
+        409,
+        "The job was cancelled, so it has no result",
+        "Submit the work again if it is still wanted.",
+    ),
+    "request_in_progress": Kind(
+        409,
+        "A request with this Idempotency-Key is being handled",
+        "Send the same request again after the seconds in Retry-After.",
+    ),
+    "job_expired": Kind(
+        410,
+        "The job has expired",
+        "Its results were kept for the agreed time and then deleted. The members jobId, jobStatus"
+        " and expiredAt say what is still known.",
+    ),
+    "body_too_large": Kind(
+        413,
+        "The body is too large",
+        "The detail names the limit. Large inputs belong in files of a multipart/form-data body.",
+    ),
+    "unsupported_media_type": Kind(
+        415,
+        "The body is in a form this address does not take",
+        "Send application/json or multipart/form-data, without Content-Encoding.",
+    ),
+    "range_not_satisfiable": Kind(
+        416,
+        "The range lies outside of the file",
+        "Content-Range says how many bytes there are.",
+    ),
+    "invalid_request": Kind(
+        422,
+        "The request has members that cannot be used",
+        "errors names each of them by JSON pointer.",
+    ),
+    "unknown_member": Kind(
+        422,
+        "The request has members nobody knows",
+        "errors names each of them by JSON pointer. A member that is not known would be ignored"
+        " silently, so it is refused instead.",
+    ),
+    "unknown_job_type": Kind(
+        422,
+        "The job type does not exist",
+        "GET /v1/job-types lists those that do.",
+    ),
+    "invalid_input": Kind(
+        422,
+        "The input does not fit the job type",
+        "errors names the members at fault. GET /v1/job-types shows the schema and an example.",
+    ),
+    "invalid_callback_url": Kind(
+        422,
+        "The callback URL cannot be used",
+        "A callback URL is https, without user name or fragment, names a public host, and uses an"
+        " allowed port. Its name is looked up only when the callback is sent.",
+    ),
+    "idempotency_key_reused": Kind(
+        422,
+        "The Idempotency-Key was used for another request",
+        "A key stands for one request. Send a fresh key with a different request.",
+    ),
+    "internal_error": Kind(
+        500,
+        "Something went wrong on our side",
+        "The request may be sent again. With an Idempotency-Key that is safe for submissions too.",
+    ),
+    "store_unavailable": Kind(
+        503,
+        "The store cannot be reached",
+        "Send the same request again after the seconds in Retry-After. When a job was being"
+        " written, jobId names it: whether it was kept is not known, and asking for its status"
+        " tells.",
+    ),
+    "store_full": Kind(
+        503,
+        "The store is full",
+        "Nothing was kept. Send the request again after the seconds in Retry-After.",
+    ),
+    "artifacts_unavailable": Kind(
+        503,
+        "The store of files cannot be used",
+        "Send the same request again after the seconds in Retry-After.",
+    ),
+}
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(GatewayError):
+    """A refusal on its way to the client.
+
+    Args:
+        code: a code of `PROBLEMS`; its status goes with it.
+        detail: a sentence about this occurrence, safe to show.
+        faults: the members at fault.
+        headers: response headers that belong to it, such as Allow.
+        members: extension members (RFC 9457 section 3.2).
+        retry_after: seconds until asking again makes sense.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        faults: Sequence[Fault] = (),
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.kind = PROBLEMS[code]
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.headers = dict(headers or {})
+        self.members = dict(members or {})
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.kind.status
+
+
+def render(problem: Problem, *, page: str, instance: str) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers that `problem` is answered with.
+
+    Args:
+        problem: what to say.
+        page: URL of the code's page.
+        instance: URL of what was asked for, without its query, which may hold a ticket.
+    """
+    members: dict[str, Any] = {
+        "type": page,
+        "title": problem.kind.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": instance,
+        "code": problem.code,
+    }
+    if problem.faults:
+        members["errors"] = [
+            {"pointer": fault.pointer, "detail": fault.detail} for fault in problem.faults
+        ]
+    body = json.dumps({**problem.members, **members}, ensure_ascii=True, separators=(",", ":"))
+    headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if problem.code == "insufficient_scope":
+        headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
+    return body.encode(), headers
+
+
+def page_of(code: str) -> str | None:
+    """Return the HTML page that explains `code`; None when there is no such code."""
+    kind = PROBLEMS.get(code)
+    if kind is None:
+        return None
+    return _PAGE.format(
+        code=html.escape(code),
+        status=kind.status,
+        title=html.escape(kind.title),
+        explanation=html.escape(kind.explanation),
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 1.1em/1.6 system-ui, sans-serif; max-width: 36em; margin: 4em auto; padding: 0 1em }}
+code {{ background: #8882; padding: .1em .4em; border-radius: .3em }}</style>
+<h1>{title}</h1>
+<p><code>{code}</code>, answered with HTTP status {status}</p>
+<p>{explanation}</p>
+</html>
+"""

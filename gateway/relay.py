@@ -1,0 +1,196 @@
+"""The relay: from the outbox to the broker, and everything else that happens to jobs by the passing of time.
+
+It rings, which is to tell the broker of a job, for at most a window of jobs at once, so that the broker's queue stays
+short and the order of the outbox is the order of work. It brings back jobs whose lease ran out, ends those that
+have no attempts left, and turns expired jobs into tombstones. Any number of relays may run: each step is one
+script, safe beside the others and safe to repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from dramatiq.brokers.redis import RedisBroker
+from tenacity import AsyncRetrying, retry_if_exception_type
+from tenacity.wait import wait_random_exponential
+
+from config.clock import SECOND
+from config.ids import random_float
+from config.store import StoreError, partition_prefix
+from gateway.artifacts import ArtifactError, job_prefix
+from gateway.broker import BrokerUnavailable, queue_length, ring
+from gateway.callbacks import Renderer
+from gateway.models import View, compact
+from gateway.outcomes import Finish
+from gateway.services import Services
+from gateway.store import Changed
+
+_log = logging.getLogger("gateway.relay")
+
+_WINDOW_PER_THREAD = 2
+_AT_ONCE = 100
+_RENDERINGS = 5
+_GATHER = 0.002
+"""Seconds between two rounds at the least, so that one round takes in several submits."""
+
+
+class Relay:
+    """One relay process."""
+
+    def __init__(self, services: Services, broker: RedisBroker, renderer: Renderer) -> None:
+        self._services = services
+        self._jobs = services.jobs
+        self._broker = broker
+        self._renderer = renderer
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._live_threads = 0
+        self._rung = dict.fromkeys(range(self._jobs.partitions), 0)
+
+    def stop(self) -> None:
+        """End `run` after the round under way."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Relay until `stop` is called."""
+        limits = self._services.settings.jobs
+        loops = [
+            self._every(limits.sweep_seconds, self._muster),
+            self._every(limits.sweep_seconds, self._sweep),
+            self._every(limits.sweep_seconds, self._expire),
+            self._listen(),
+        ]
+        background = [asyncio.create_task(loop) for loop in loops]
+        try:
+            _log.info("relay.started")
+            await self._ring_all()
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            _log.info("relay.stopped")
+
+    async def _ring_all(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                wait = await self._ring_round()
+            except (StoreError, BrokerUnavailable) as error:
+                _log.warning("relay.unavailable", extra={"error": str(error)})
+                wait = 0.5 + 0.5 * random_float()
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(wait, _GATHER))
+            except TimeoutError:
+                continue
+            await asyncio.sleep(_GATHER)
+
+    async def _ring_round(self) -> float:
+        """Ring for what the window has room for; return the seconds to the next round."""
+        limits = self._services.settings.jobs
+        window = _WINDOW_PER_THREAD * self._live_threads
+        queued = await asyncio.to_thread(queue_length, self._broker)
+        # What the broker still holds was not lost: ringing for it again would only pile up.
+        overdue = queued < max(1, window)
+        rung = await self._jobs.ring(
+            self._windows(window),
+            again=int(limits.ring_again_seconds * SECOND),
+            again_at_most=int(limits.ring_again_max_seconds * SECOND),
+            overdue=overdue and window > 0,
+        )
+        self._rung = {partition: each.rung for partition, each in rung.items()}
+        jobs = [job for each in rung.values() for job in each.jobs]
+        if jobs:
+            await asyncio.to_thread(ring, self._broker, jobs)
+        due = [each.due_in / SECOND for each in rung.values() if each.due_in is not None]
+        return min([limits.sweep_seconds, *(max(each, 0.01) for each in due)])
+
+    def _windows(self, window: int) -> dict[int, int]:
+        """Return how many jobs may be rung in each partition: what is rung there, and a part of the rest."""
+        room = window - sum(self._rung.values())
+        part = max(1, room // len(self._rung)) if room > 0 else 0
+        return {partition: rung + part for partition, rung in self._rung.items()}
+
+    async def _muster(self) -> None:
+        threads = await self._jobs.live_threads()
+        if threads > self._live_threads:
+            self._wake.set()
+        self._live_threads = threads
+
+    async def _sweep(self) -> None:
+        lease = int(self._services.settings.jobs.lease_seconds * SECOND)
+        back, to_end = await self._jobs.sweep(lease=lease, at_most=_AT_ONCE)
+        if back:
+            _log.warning("relay.jobs_came_back", extra={"count": back})
+            self._wake.set()
+        for view in to_end:
+            await self._end_orphan(view)
+
+    async def _end_orphan(self, view: View | None) -> None:
+        """End a job whose last attempt was lost, unless its worker comes back first."""
+        for _ in range(_RENDERINGS):
+            if view is None or view.job.status != "processing" or view.job.claim is None:
+                return
+            end = self._renderer.end(
+                view.job,
+                _orphaned(view),
+                claim=view.job.claim,
+                by=f"sweep:{view.job.claim}",
+                at=self._services.clock.now(),
+                attempt_record=compact({"outcome": "lost"}),
+            )
+            result = await self._jobs.finish(view.job.id, end)
+            if not isinstance(result, Changed):
+                _log.warning("relay.job_orphaned", extra={"job": view.job.id})
+                return
+            view = result.view
+
+    async def _expire(self) -> None:
+        limits = self._services.settings.jobs
+        expired, doomed = await self._jobs.expire(
+            tombstone_life=int(limits.tombstone_seconds * SECOND),
+            after_callback=int(limits.result_ttl_seconds * SECOND),
+            at_most=_AT_ONCE,
+        )
+        if expired:
+            _log.info("relay.expired", extra={"count": expired})
+        for job_id in doomed:
+            await self._services.artifacts.delete_prefix(job_prefix(job_id))
+            await self._jobs.forget_files(job_id)
+
+    async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except (StoreError, ArtifactError) as error:
+                _log.warning("relay.unavailable", extra={"error": str(error)})
+            except Exception:
+                # One job that cannot be ended must not end the sweeping of all others.
+                _log.exception("relay.step_failed")
+            await asyncio.sleep(seconds * (0.9 + 0.2 * random_float()))
+
+    async def _listen(self) -> None:
+        channels = [
+            f"{partition_prefix(partition)}wake:relay" for partition in range(self._jobs.partitions)
+        ]
+        async for attempt in AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            retry=retry_if_exception_type((StoreError, OSError)),
+        ):
+            with attempt:
+                async with self._services.store.subscription(*channels) as messages:
+                    self._wake.set()
+                    async for _ in messages:
+                        self._wake.set()
+
+
+def _orphaned(view: View) -> Finish:
+    if view.job.cancel_requested:
+        return Finish(status="cancelled")
+    return Finish(
+        status="failed",
+        error="The worker that ran the job was lost, and no attempts are left.",
+        error_code="orphaned",
+    )

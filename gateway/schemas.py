@@ -1,0 +1,156 @@
+"""What a request body may hold, member by member, and how its faults are told.
+
+Types are checked strictly: `"5"` is no number. A member that nobody knows is refused, and an
+optional one may be null, as the job document writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from config.clock import parse_rfc3339
+from gateway.errors import Fault
+from gateway.models import Priority
+from gateway.problems import Problem
+from gateway.strict_json import canonical
+
+Event = Literal["job.completed", "job.failed", "job.cancelled"]
+
+DEFAULT_EVENTS: tuple[Event, ...] = ("job.completed", "job.failed", "job.cancelled")
+"""The events a callback tells unless it says otherwise."""
+
+MAX_ATTEMPTS = 25
+MAX_TIMEOUT_SECONDS = 86_400
+MAX_RESULT_TTL_SECONDS = 30 * 86_400
+
+
+def _instant(value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("must be a time in RFC 3339, such as 2030-01-31T12:00:00Z")  # noqa: TRY004
+    try:
+        return parse_rfc3339(value)
+    except (ValueError, OverflowError):
+        raise ValueError("must be a time in RFC 3339, such as 2030-01-31T12:00:00Z") from None
+
+
+def _distinct(events: list[Event]) -> list[Event]:
+    if len(set(events)) != len(events):
+        raise ValueError("must not name an event twice")
+    return events
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+
+class CallbackRequest(_Body):
+    """How the callback is to be sent: `callback` of a submission."""
+
+    events: Annotated[list[Event], Field(min_length=1), AfterValidator(_distinct)] = list(
+        DEFAULT_EVENTS
+    )
+    headers: dict[str, str] = {}
+    signature: Literal["v1"] = "v1"
+    payload: Literal["standard"] = "standard"
+
+
+class SubmitRequest(_Body):
+    """The body of `POST /v1/jobs`. `run_at` is in µs."""
+
+    type: Annotated[str, Field(min_length=1, max_length=100)]
+    input: dict[str, Any]
+    callback_url: str | None = None
+    callback: CallbackRequest | None = None
+    priority: Priority = "normal"
+    run_at: Annotated[int | None, BeforeValidator(_instant)] = None
+    timeout_seconds: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)] | None = None
+    result_ttl_seconds: Annotated[int, Field(ge=1, le=MAX_RESULT_TTL_SECONDS)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] | None = None
+    metadata: dict[str, Any] | None = None
+    on_complete: Literal["redirect", "inline"] = "redirect"
+
+    def canonical(self) -> bytes:
+        """Return the one spelling of what was asked for: members given, names sorted."""
+        return canonical(self.model_dump(by_alias=True, exclude_unset=True))
+
+
+class EndpointRequest(_Body):
+    """The body of `POST /v1/endpoints`."""
+
+    url: str
+
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+def parse_submit(value: Any, *, metadata_limit: int) -> SubmitRequest:
+    """Return `value`, decoded JSON, as a submission.
+
+    Raises:
+        Problem: `unknown_member` or `invalid_request`, with every member at fault.
+    """
+    request = _parse(SubmitRequest, value)
+    if request.callback is not None and request.callback_url is None:
+        fault = Fault("/callback", "means nothing without callbackUrl")
+        raise Problem("invalid_request", "callback needs a callbackUrl", faults=[fault])
+    if request.metadata and len(canonical(request.metadata)) > metadata_limit:
+        fault = Fault("/metadata", f"must be at most {metadata_limit} bytes as JSON")
+        raise Problem("invalid_request", "metadata is too large", faults=[fault])
+    return request
+
+
+def parse_endpoint(value: Any) -> EndpointRequest:
+    """Return `value`, decoded JSON, as the registration of an endpoint.
+
+    Raises:
+        Problem: `unknown_member` or `invalid_request`, with every member at fault.
+    """
+    return _parse(EndpointRequest, value)
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """Return the JSON pointer (RFC 6901) that leads along `path`."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def _parse(model: type[BodyT], value: Any) -> BodyT:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+    unknown = [each for each in errors if each["type"] == "extra_forbidden"]
+    faults = [_fault(each["loc"], each["msg"], each["type"]) for each in unknown or errors]
+    code = "unknown_member" if unknown else "invalid_request"
+    raise Problem(code, _summary(faults, unknown=bool(unknown)), faults=faults)
+
+
+def _fault(path: Sequence[str | int], message: str, kind: str) -> Fault:
+    match kind:
+        case "missing":
+            detail = "is required"
+        case "extra_forbidden":
+            detail = "is not a member of this object"
+        case _:
+            detail = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    return Fault(pointer(path), detail)
+
+
+def _summary(faults: Sequence[Fault], *, unknown: bool) -> str:
+    first = faults[0]
+    rest = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+    if unknown:
+        return f"{first.pointer} is not a member this request can have{rest}"
+    return f"{first.pointer or 'the body'} {first.detail}{rest}"

@@ -1,0 +1,67 @@
+"""What the HTTP side works with, opened once for each process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config.clock import StoreClock, SystemClock
+from config.settings import Settings
+from config.store import Store, connect
+from delivery.process import delivery_store, key_ring
+from delivery.sealing import KeyRing
+from delivery.store import DeliveryStore
+from gateway.artifacts import ArtifactStore
+from gateway.handlers import Registry
+from gateway.store import JobStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything a request may need.
+
+    Attributes:
+        settings: of this process.
+        store: the durable store's connection.
+        jobs: the jobs in it.
+        deliveries: the callback endpoints in it.
+        artifacts: bytes kept outside the store.
+        registry: the job types on offer.
+        ring: seals and opens, and derives the key of tickets.
+        clock: the store's time.
+    """
+
+    settings: Settings
+    store: Store
+    jobs: JobStore
+    deliveries: DeliveryStore
+    artifacts: ArtifactStore
+    registry: Registry
+    ring: KeyRing
+    clock: StoreClock
+
+
+def open_services(settings: Settings) -> Services:
+    """Return the services that `settings` describe; the store is connected to at first use.
+
+    Raises:
+        DefinitionError: a job type's module cannot be used.
+        SealError: a sealing key cannot be used.
+        ArtifactError: the artifact store cannot be used.
+    """
+    store = connect(
+        settings.store.url,
+        max_connections=settings.store.max_connections,
+        socket_timeout=settings.store.socket_timeout_seconds,
+    )
+    clock = StoreClock(SystemClock())
+    deliveries = delivery_store(settings, store)
+    return Services(
+        settings=settings,
+        store=store,
+        jobs=JobStore(store, deliveries, settings.store.partitions, clock),
+        deliveries=deliveries,
+        artifacts=ArtifactStore(settings.artifacts.url),
+        registry=Registry.load(settings.jobs.modules, settings.profile),
+        ring=key_ring(settings),
+        clock=clock,
+    )

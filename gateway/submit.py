@@ -1,0 +1,364 @@
+"""Accepting a job, as a pipeline that HTTP is only one way into.
+
+`prepare` judges the request and touches nothing outside: type, input, callback, identifier.
+`submit` does the rest once the files are stored: idempotency, the job's own files, one script.
+
+What an Idempotency-Key promises rests on the order of steps: claim the key for the identifier,
+write the job under it unless it exists, settle the key. Each step can be repeated, so a crash after
+any of them is repaired by the next request with that key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from config import ids
+from config.clock import SECOND, Clock
+from config.settings import Settings
+from config.store import StoreFull, StoreUnavailable
+from delivery.egress import Destination, Policy, parse_destination
+from delivery.endpoints import Registration, register, url_hash
+from delivery.errors import DestinationRefused, HeaderRefused
+from delivery.headers import validate_custom_headers
+from delivery.process import policy_of
+from delivery.sealing import KeyRing
+from gateway.artifacts import ArtifactError, ArtifactStore, input_path, job_prefix
+from gateway.auth import Principal
+from gateway.errors import Fault
+from gateway.handlers import InputInvalid, JobType, Registry, UnknownJobType, file_refs
+from gateway.idempotency import fingerprint
+from gateway.models import Callback, Job, StoredFile, View, compact
+from gateway.problems import Problem
+from gateway.reading import read_job
+from gateway.schemas import CallbackRequest, SubmitRequest, pointer
+from gateway.store import JobStore, KeyClaim
+from gateway.uploads import check_complete, discard
+
+INPUT_FILE = "input.json"
+"""Name of an input that is too large to be kept in the store."""
+
+RETRY_SECONDS = 2
+"""When to ask again after the store failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A submission that nothing speaks against, under the identifier its job will have.
+
+    Attributes:
+        job_id: fresh, in the partition of the callback's host.
+        tenant: whose job it will be.
+        request: what was asked for.
+        job_type: what it asks for.
+        parts: JSON pointers of the members that name a file, by the file's part name.
+        destination: of the callback, if one is wanted.
+        registration: of the endpoint the callback goes to.
+    """
+
+    job_id: str
+    tenant: str
+    request: SubmitRequest
+    job_type: JobType
+    parts: Mapping[str, str]
+    destination: Destination | None
+    registration: Registration | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """A job that is kept, and whether an earlier request with the same key had it made."""
+
+    view: View
+    replayed: bool
+
+
+class Submitter:
+    """Makes jobs of requests."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        jobs: JobStore,
+        artifacts: ArtifactStore,
+        registry: Registry,
+        ring: KeyRing,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._jobs = jobs
+        self._artifacts = artifacts
+        self._registry = registry
+        self._ring = ring
+        self._clock = clock
+        self._partitions = settings.store.partitions
+        self._policy = policy_of(settings.delivery)
+
+    def prepare(self, principal: Principal, request: SubmitRequest) -> Draft:
+        """Return the draft of the job that `request` asks for. Nothing outside is touched.
+
+        Raises:
+            Problem: `insufficient_scope`, `unknown_job_type`, `invalid_input`,
+                `invalid_callback_url` or `invalid_request`.
+        """
+        principal.require("submit")
+        job_type = self._find_type(request.type)
+        parts = _check_input(job_type, request.input)
+        destination = self._find_destination(request.callback_url)
+        _check_headers(request.callback)
+        registration = self._register(principal.tenant, destination)
+        return Draft(
+            job_id=self._new_id(registration),
+            tenant=principal.tenant,
+            request=request,
+            job_type=job_type,
+            parts=parts,
+            destination=destination,
+            registration=registration,
+        )
+
+    async def submit(
+        self, draft: Draft, files: Mapping[str, StoredFile], key: str | None
+    ) -> Submitted:
+        """Keep the job of `draft`, at most one for each `key`.
+
+        Args:
+            draft: what `prepare` made.
+            files: what was uploaded for it, under its identifier; deleted when it is refused.
+            key: the Idempotency-Key, or None.
+
+        Raises:
+            Problem: `invalid_input` when files are missing, `request_in_progress`,
+                `idempotency_key_reused`, `job_expired`, `store_full`, or `store_unavailable`, which
+                names the job when it may have been kept.
+            ArtifactError: the artifact store failed; nothing was kept.
+        """
+        try:
+            check_complete(draft.parts, files)
+            claim = await self._claim(draft, files, key)
+        except Exception:
+            await discard(self._artifacts, draft.job_id)
+            raise
+        if claim.state == "claimed":
+            draft, files = await self._adopt(draft, files, claim.job_id)
+            view = await self._keep(draft, files, key)
+            await self._settle(draft, key)
+            return Submitted(view=view, replayed=False)
+        await discard(self._artifacts, draft.job_id)
+        match claim.state:
+            case "created":
+                return Submitted(view=await self._earlier(draft, claim.job_id), replayed=True)
+            case "writing":
+                detail = "a request with this key is being handled at this moment"
+                raise Problem("request_in_progress", detail, retry_after=1)
+            case "conflict":
+                detail = "this Idempotency-Key stands for another request"
+                raise Problem("idempotency_key_reused", detail)
+            case _:
+                assert_never(claim.state)
+
+    def _find_type(self, name: str) -> JobType:
+        try:
+            return self._registry.get(name)
+        except UnknownJobType as error:
+            fault = Fault("/type", "is no job type of this gateway")
+            raise Problem(
+                "unknown_job_type", "there is no such job type", faults=[fault]
+            ) from error
+
+    def _find_destination(self, url: str | None) -> Destination | None:
+        return None if url is None else destination_of(url, self._policy, "/callbackUrl")
+
+    def _register(self, tenant: str, destination: Destination | None) -> Registration | None:
+        if destination is None:
+            return None
+        return register(tenant, destination, self._ring, self._partitions)
+
+    def _new_id(self, registration: Registration | None) -> str:
+        if registration is None:
+            partition = ids.random_partition(self._partitions)
+        else:
+            partition = ids.partition_of(registration.id)
+        return ids.new_id("job", partition, self._clock.now())
+
+    async def _claim(
+        self, draft: Draft, files: Mapping[str, StoredFile], key: str | None
+    ) -> KeyClaim:
+        if key is None:
+            return KeyClaim(state="claimed", job_id=draft.job_id)
+        return await self._jobs.claim_key(
+            draft.tenant,
+            key,
+            fingerprint=fingerprint(draft.request, files),
+            job_id=draft.job_id,
+            life=self._key_life(draft),
+        )
+
+    def _key_life(self, draft: Draft) -> int:
+        """Return for how long (µs) the key is kept: as long as the job's tombstone can be there."""
+        request = draft.request
+        working = self._timeout(draft) * self._max_attempts(draft)
+        kept = self._result_ttl(draft) + self._settings.jobs.tombstone_seconds
+        start = max(0, (request.run_at or 0) - self._clock.now())
+        return start + int((working + kept) * SECOND)
+
+    async def _adopt(
+        self, draft: Draft, files: Mapping[str, StoredFile], job_id: str
+    ) -> tuple[Draft, Mapping[str, StoredFile]]:
+        """Go on under the identifier of an earlier request that claimed the key and fell silent."""
+        if job_id == draft.job_id:
+            return draft, files
+        moved: dict[str, StoredFile] = {}
+        for number, (name, file) in enumerate(files.items()):
+            path = input_path(job_id, number)
+            await self._artifacts.put(path, await self._artifacts.open(file.path), limit=file.size)
+            moved[name] = replace(file, path=path)
+        await discard(self._artifacts, draft.job_id)
+        return replace(draft, job_id=job_id), moved
+
+    async def _keep(self, draft: Draft, files: Mapping[str, StoredFile], key: str | None) -> View:
+        """Write the job. What is refused leaves nothing behind; what may be kept is left alone."""
+        try:
+            job = self._build(draft, files, await self._store_input(draft))
+            return await self._write(job, draft.registration)
+        except StoreUnavailable as error:
+            raise Problem(
+                "store_unavailable",
+                "the store did not answer; whether the job was kept is not known",
+                members={"jobId": draft.job_id},
+                retry_after=RETRY_SECONDS,
+            ) from error
+        except (StoreFull, ArtifactError):
+            await discard(self._artifacts, draft.job_id)
+            await self._release(draft, key)
+            raise
+
+    async def _store_input(self, draft: Draft) -> StoredFile | None:
+        data = compact(draft.request.input).encode()
+        if len(data) <= self._settings.jobs.inline_limit_bytes:
+            return None
+        path = f"{job_prefix(draft.job_id)}/in/{INPUT_FILE}"
+        stored = await self._artifacts.put(path, _once(data), limit=len(data))
+        return StoredFile(
+            path=path,
+            name=INPUT_FILE,
+            size=stored.size,
+            sha256=stored.sha256,
+            content_type="application/json",
+        )
+
+    def _build(
+        self, draft: Draft, files: Mapping[str, StoredFile], input_file: StoredFile | None
+    ) -> Job:
+        request = draft.request
+        return Job(
+            id=draft.job_id,
+            tenant=draft.tenant,
+            type=draft.job_type.name,
+            status="pending",
+            rev=0,
+            priority=request.priority,
+            input=None if input_file else request.input,
+            input_file=input_file,
+            files=files,
+            metadata=request.metadata or {},
+            callback=self._build_callback(draft),
+            on_complete=request.on_complete,
+            max_attempts=self._max_attempts(draft),
+            timeout=self._timeout(draft),
+            result_ttl=int(self._result_ttl(draft) * SECOND),
+            run_at=request.run_at,
+        )
+
+    def _max_attempts(self, draft: Draft) -> int:
+        return draft.request.max_attempts or draft.job_type.max_attempts
+
+    def _timeout(self, draft: Draft) -> float:
+        return draft.request.timeout_seconds or draft.job_type.timeout
+
+    def _result_ttl(self, draft: Draft) -> float:
+        return draft.request.result_ttl_seconds or self._settings.jobs.result_ttl_seconds
+
+    def _build_callback(self, draft: Draft) -> Callback | None:
+        if draft.destination is None or draft.registration is None:
+            return None
+        wanted = draft.request.callback or CallbackRequest()
+        row = f"callback:{draft.job_id}"
+        headers = compact(wanted.headers).encode() if wanted.headers else b""
+        return Callback(
+            endpoint=draft.registration.id,
+            url=self._ring.seal(draft.destination.url.encode(), row=row),
+            url_hash=url_hash(draft.destination.url),
+            events=tuple(wanted.events),
+            headers=self._ring.seal(headers, row=row) if headers else b"",
+            signature=wanted.signature,
+            payload=wanted.payload,
+        )
+
+    async def _write(self, job: Job, registration: Registration | None) -> View:
+        try:
+            return await self._jobs.submit(job, registration)
+        except StoreFull:
+            # A first try whose reply was lost may have written it while there was still room.
+            kept = await self._jobs.read(job.id)
+            if isinstance(kept, View):
+                return kept
+            raise
+
+    async def _settle(self, draft: Draft, key: str | None) -> None:
+        # The job is kept, so the client hears so. A key left unsettled is claimed for the same
+        # identifier by the next request, which then finds the job.
+        if key is not None:
+            with suppress(StoreUnavailable):
+                await self._jobs.settle_key(draft.tenant, key, draft.job_id)
+
+    async def _release(self, draft: Draft, key: str | None) -> None:
+        # A key that cannot be given back is free again once its claim is stale.
+        if key is not None:
+            with suppress(StoreUnavailable):
+                await self._jobs.release_key(draft.tenant, key, draft.job_id)
+
+    async def _earlier(self, draft: Draft, job_id: str) -> View:
+        return await read_job(self._jobs, job_id, tenant=draft.tenant, partitions=self._partitions)
+
+
+def destination_of(url: str, policy: Policy, member: str) -> Destination:
+    """Return where `url` leads; no name is looked up.
+
+    Raises:
+        Problem: `invalid_callback_url`, naming `member`.
+    """
+    try:
+        return parse_destination(url, policy)
+    except DestinationRefused as error:
+        fault = Fault(member, error.detail)
+        raise Problem("invalid_callback_url", error.detail, faults=[fault]) from error
+
+
+def _check_input(job_type: JobType, value: Mapping[str, object]) -> dict[str, str]:
+    """Return the parts that the input names, each with the member that does."""
+    try:
+        checked = job_type.parse_input(value)
+    except InputInvalid as error:
+        faults = [Fault(f"/input{fault.pointer}", fault.detail) for fault in error.faults]
+        detail = f"the input does not fit {job_type.name}"
+        raise Problem("invalid_input", detail, faults=faults) from error
+    return {file.part: where for where, file in file_refs(checked, "/input").items()}
+
+
+def _check_headers(callback: CallbackRequest | None) -> None:
+    if callback is None:
+        return
+    try:
+        validate_custom_headers(callback.headers)
+    except HeaderRefused as error:
+        path = ["callback", "headers", *([error.name] if error.name else [])]
+        fault = Fault(pointer(path), error.detail)
+        raise Problem("invalid_request", error.detail, faults=[fault]) from error
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
