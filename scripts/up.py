@@ -1,0 +1,385 @@
+"""The whole gateway on this machine: stores, processes, and a demonstration of the main job."""
+
+import argparse
+import base64
+import errno
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from config import ids
+from config.embedded import DataDirectory, EmbeddedError, EmbeddedServer, EmbeddedStores
+from config.layers import Draft
+from config.settings import Settings, SettingsError, draft_settings, environment, load_settings
+from scripts.console import Console
+from scripts.demo import DemoFailed, Shown, run_demo
+from scripts.receiver import Callback, Receiver
+from scripts.supervise import ChildSpec, SuperviseError, Supervisor, interrupted_by_signals
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+BACKLOG: Final = 2048
+_PROBE_SECONDS: Final = 1.0
+_STORES, _API, _WORKERS = range(3)
+"""Stages: the api answers before anything takes work from it."""
+
+
+class UpError(Exception):
+    """The gateway cannot start; the message is a sentence for whoever typed the command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line."""
+
+    once: bool
+    demo: bool
+    port: int | None
+    data_dir: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is about to run: settled before the first child starts."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+    listener: socket.socket
+    local_url: str
+    """Where the api answers on this machine, whatever its public URL."""
+    api_key: str
+    servers: Mapping[str, EmbeddedServer]
+    data: Path
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run until interrupted, or with --once until the demonstration is over; the exit code."""
+    options = _parse(argv)
+    environ = environment()
+    console = Console(environ)
+    try:
+        with ExitStack() as stack:
+            plan = _prepare(options, environ, stack)
+            return _run(plan, options, console)
+    except (UpError, SettingsError, EmbeddedError, SuperviseError) as error:
+        print(f"up: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parse(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="scripts/up",
+        description="Starts the whole gateway on this machine and shows one job end to end. "
+        "The profile is development unless GATEWAY_PROFILE says production; stores of its own are "
+        "started unless GATEWAY_STORE_URL and GATEWAY_BROKER_URL name others. Ctrl-C stops it.",
+    )
+    parser.add_argument("--once", action="store_true", help="stop after the demonstration")
+    parser.add_argument("--no-demo", action="store_true", help="do not run the demonstration")
+    parser.add_argument("--port", type=_port, help="of the api; 0 takes any free one (8080)")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=ROOT / ".data",
+        metavar="DIR",
+        help="everything kept (.data)",
+    )
+    given = parser.parse_args(argv)
+    return Options(
+        once=given.once, demo=not given.no_demo, port=given.port, data_dir=given.data_dir
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _prepare(options: Options, environ: dict[str, str], stack: ExitStack) -> Plan:
+    if not draft_settings(environ).is_given("profile"):
+        environ = {**environ, "GATEWAY_PROFILE": "development"}
+    draft = draft_settings(environ)
+    directory = stack.enter_context(DataDirectory(options.data_dir))
+    filled = {**environ, **_secrets_and_places(draft, directory.path)}
+
+    stores = EmbeddedStores(directory)
+    stack.callback(stores.close)
+    own_urls = {"store": stores.durable_url, "broker": stores.soft_url}
+    embedded = [name for name in own_urls if not draft.text(name, "url")]
+    filled |= {f"GATEWAY_{name.upper()}_URL": own_urls[name] for name in embedded}
+    settings = load_settings(filled)
+    servers = {
+        "store": stores.durable(maxmemory_bytes=settings.store.maxmemory_bytes),
+        "broker": stores.soft(),
+    }
+
+    port = settings.api.port if options.port is None else options.port
+    listener = stack.enter_context(_listen(settings.api.host, port))
+    local_url = _local_url(listener)
+    final = {**filled, "GATEWAY_API_PORT": str(listener.getsockname()[1])}
+    if settings.is_development and not draft.is_given("public_url"):
+        final["GATEWAY_PUBLIC_URL"] = local_url
+    settings = load_settings(final)
+    return Plan(
+        settings=settings,
+        environ=final,
+        listener=listener,
+        local_url=local_url,
+        api_key=settings.bootstrap_api_key.get_secret_value(),
+        servers={name: servers[name] for name in embedded},
+        data=directory.path,
+    )
+
+
+def _secrets_and_places(draft: Draft, data: Path) -> dict[str, str]:
+    """What development needs and nobody set: made at the first start, kept from then on."""
+    if draft.text("profile") != "development":
+        return {}
+    made: dict[str, str] = {}
+    if not draft.text("artifacts", "url"):
+        (data / "artifacts").mkdir(mode=0o700, exist_ok=True)
+        made["GATEWAY_ARTIFACTS_URL"] = (data / "artifacts").as_uri()
+    if not draft.text("sealing", "keys") and not draft.text("sealing", "keys_file"):
+        key = base64.b64encode(ids.random_bytes(32)).decode()
+        _keep(data / "sealing.key", f"dev{ids.random_text(6)}:{key}")
+        made["GATEWAY_SEALING_KEYS_FILE"] = str(data / "sealing.key")
+    if not draft.text("bootstrap_api_key"):
+        made["GATEWAY_BOOTSTRAP_API_KEY"] = _keep(data / "api.key", f"gwk_{ids.random_text(32)}")
+    return made
+
+
+def _keep(path: Path, fresh: str) -> str:
+    """The content of `path`, which is made with `fresh` if it is missing; for our eyes only."""
+    if not path.exists():
+        _write_private(path, fresh + "\n")
+    return path.read_text(encoding="ascii").strip()
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Writes the whole file or none of it, readable by nobody else."""
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The api's socket, held here: a restart of the api refuses no connection."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {port} is in use; choose another with --port N (0 takes any free one)"
+        else:
+            reason = f"cannot listen on {host}, port {port}: {error.strerror or error}"
+        raise UpError(reason) from error
+
+
+def _local_url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _children(plan: Plan) -> list[ChildSpec]:
+    environ = {**plan.environ, "PYTHONPATH": _python_path(plan.environ)}
+    python = (sys.executable, "-P", "-m")
+
+    def spec(role: str, module: str, *arguments: str, stage: int = _WORKERS) -> ChildSpec:
+        command = (*python, module, *arguments)
+        return ChildSpec(role=role, command=command, environment=environ, stage=stage)
+
+    stores = [
+        ChildSpec(
+            role=role,
+            command=server.command,
+            environment=environ,
+            stage=_STORES,
+            ready=server.answers,
+        )
+        for role, server in plan.servers.items()
+    ]
+    descriptor = plan.listener.fileno()
+    api = ChildSpec(
+        role="api",
+        command=(*python, "gateway", "api"),
+        environment={**environ, "GATEWAY_API_FD": str(descriptor)},
+        stage=_API,
+        ready=lambda: _is_live(plan.local_url),
+        pass_fds=(descriptor,),
+    )
+    return [
+        *stores,
+        api,
+        spec("relay", "gateway", "relay"),
+        spec("worker", "gateway", "worker"),
+        spec("delivery", "delivery"),
+    ]
+
+
+def _python_path(environ: Mapping[str, str]) -> str:
+    """The checkout first, wherever the command was typed: another `config` there is not ours."""
+    rest = environ.get("PYTHONPATH", "")
+    return os.pathsep.join(filter(None, (str(ROOT), rest)))
+
+
+def _is_live(api_url: str) -> bool:
+    connection = HTTPConnection(urlsplit(api_url).netloc, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", "/livez")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _run(plan: Plan, options: Options, console: Console) -> int:
+    record = plan.data / "run.json"
+    supervisor = Supervisor(
+        _children(plan),
+        log_dir=plan.data / "log",
+        report=lambda line: console.failed("process", line),
+        changed=lambda pids: _write_private(record, _run_record(plan, pids)),
+    )
+    try:
+        with interrupted_by_signals(supervisor), supervisor:
+            console.title(f"Async request-reply gateway, {plan.settings.profile} profile")
+            supervisor.start()
+            if supervisor.interrupted:
+                return 0
+            _show_running(plan, console)
+            return _serve(plan, options, supervisor, console)
+    finally:
+        record.unlink(missing_ok=True)
+
+
+def _serve(plan: Plan, options: Options, supervisor: Supervisor, console: Console) -> int:
+    if not (options.demo and plan.settings.is_development):
+        if not options.once:
+            console.say("\nCtrl-C stops it.")
+            supervisor.run()
+        return 0
+    demonstration = _Demonstration(plan, console)
+    with demonstration.under_way():
+        supervisor.run(until=lambda: demonstration.is_over)
+        if supervisor.interrupted:
+            return 0
+        demonstration.show_end()
+        if options.once:
+            return 1 if demonstration.failure else 0
+        console.say("\nCtrl-C stops it.")
+        supervisor.run()
+    return 0
+
+
+class _Demonstration:
+    """The demonstration in a thread of its own, while the supervisor watches the children."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._plan = plan
+        self._console = console
+        self._shown: Shown | None = None
+        self._receiver_url = ""
+        self.failure = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self._shown is not None or bool(self.failure)
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Runs it inside the block; its receiver answers until the end of the block."""
+        self._console.title("One job, end to end")
+        with Receiver(heard=self._heard) as receiver:
+            self._receiver_url = receiver.url
+            # A daemon: an interrupted run does not wait for a demonstration that hangs.
+            threading.Thread(target=self._run, args=(receiver,), daemon=True).start()
+            yield
+
+    def show_end(self) -> None:
+        """What to try next, or where to look for what went wrong."""
+        if self._shown is not None:
+            _show_next(self._plan, self._shown, self._receiver_url, self._console)
+        else:
+            self._console.failed("stopped here", self.failure)
+            self._console.say(f"\nThe logs are in {self._plan.data / 'log'}.")
+
+    def _run(self, receiver: Receiver) -> None:
+        plan = self._plan
+        folder = plan.data / "demo"
+        try:
+            self._shown = run_demo(plan.local_url, plan.api_key, receiver, self._console, folder)
+        except DemoFailed as error:
+            self.failure = str(error)
+
+    def _heard(self, callback: Callback) -> None:
+        """Callbacks of jobs that the user submits to the receiver afterwards."""
+        if not self.is_over:
+            return
+        if callback.verified:
+            again = " (again)" if callback.repeated else ""
+            self._console.done("callback", f"{callback.event}  {callback.job_id}{again}")
+        else:
+            self._console.failed("callback", callback.fault)
+
+
+def _run_record(plan: Plan, pids: Mapping[str, int]) -> str:
+    """What other commands need to find this run: scripts, tests, operators."""
+    record = {
+        "apiUrl": plan.local_url,
+        "storeUrl": plan.settings.store.url,
+        "brokerUrl": plan.settings.broker.url,
+        "dataDir": str(plan.data),
+        "pids": {"up": os.getpid(), **pids},
+    }
+    return json.dumps(record, indent=2) + "\n"
+
+
+def _show_running(plan: Plan, console: Console) -> None:
+    own = " and ".join({"store": "durable", "broker": "soft"}[role] for role in plan.servers)
+    console.done("stores", f"{own}, in {plan.data}" if own else "as configured")
+    console.done("api", plan.local_url)
+    console.done("processes", "api, relay, worker, delivery")
+    if plan.settings.is_development:
+        console.done("api key", plan.api_key)
+        console.step("policy", "callbacks to plain http and to this machine are allowed")
+    else:
+        console.step("policy", "callbacks to public https only; no demonstration in production")
+
+
+def _show_next(plan: Plan, shown: Shown, receiver_url: str, console: Console) -> None:
+    header = f"-H 'Authorization: Bearer {plan.api_key}'"
+    body = json.dumps(
+        {
+            "type": "document.analyze",
+            "input": {"text": "Any text of yours"},
+            "callbackUrl": receiver_url,
+        }
+    )
+    console.title("Try next")
+    console.say(f"  curl {header} {shown.status_url}")
+    console.say(f"  curl {header} {shown.result_url}")
+    console.say(f"  curl {header} -o report.pdf '{shown.report_url}'")
+    console.say(
+        f"  curl {header} -H 'Content-Type: application/json' \\\n"
+        f"    -d '{body}' {plan.local_url}/v1/jobs"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
