@@ -119,6 +119,8 @@ def partition_prefix(partition: int) -> str:
 META_PREFIX = "gw:{meta}:"
 """What the few keys begin with that belong to no partition."""
 
+_PARTITIONS = f"{META_PREFIX}partitions"
+
 
 class Store:
     """A store's scripts, run by digest over a bounded pool of connections."""
@@ -247,10 +249,21 @@ async def agree_on_partitions(store: Store, partitions: int) -> None:
         StoreUnavailable: no answer.
     """
     with _translated("SET"):
-        await store.client.set(f"{META_PREFIX}partitions", partitions, nx=True)
-        kept = await store.client.get(f"{META_PREFIX}partitions")
-    if kept is not None and int(kept) != partitions:
-        raise PartitionsDiffer(kept=int(kept), asked=partitions)
+        await store.client.set(_PARTITIONS, partitions, nx=True)
+    kept = await kept_partitions(store)
+    if kept is not None and kept != partitions:
+        raise PartitionsDiffer(kept=kept, asked=partitions)
+
+
+async def kept_partitions(store: Store) -> int | None:
+    """Return the number of partitions that the store was made with; None for a new one.
+
+    Raises:
+        StoreUnavailable: no answer.
+    """
+    with _translated("GET"):
+        kept = await store.client.get(_PARTITIONS)
+    return None if kept is None else int(kept)
 
 
 def connect(url: str, *, max_connections: int, socket_timeout: float) -> Store:

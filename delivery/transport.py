@@ -147,12 +147,22 @@ class Answer(httpx.AsyncByteStream):
 
 
 class _Socket(socket.socket):
-    """A socket that says when it closes, so that open ones can be counted."""
+    """A socket that says when it is let go of, so that open ones can be counted."""
 
     on_close: Callable[[], None] | None = None
 
     def close(self) -> None:
+        """Close: what asyncio's own event loop does."""
         super().close()
+        self._let_go()
+
+    def detach(self) -> int:
+        """Hand out the descriptor: what uvloop does, to close it by itself."""
+        descriptor = super().detach()
+        self._let_go()
+        return descriptor
+
+    def _let_go(self) -> None:
         if self.on_close is not None:
             self.on_close()
             self.on_close = None

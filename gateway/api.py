@@ -13,6 +13,7 @@ from gateway.access import Access, Reader
 from gateway.auth import Principal
 from gateway.bodies import body_kind, boundary_of, limited, parse_json, read_json
 from gateway.documents import document, retry_after, version
+from gateway.drafts import Drafter
 from gateway.idempotency import parse_key
 from gateway.models import View
 from gateway.multipart import Multipart
@@ -41,6 +42,11 @@ class JobsApi:
             services.settings,
             jobs=services.jobs,
             artifacts=services.artifacts,
+            ring=services.ring,
+            clock=services.clock,
+        )
+        self._drafter = Drafter(
+            services.settings,
             registry=services.registry,
             ring=services.ring,
             clock=services.clock,
@@ -72,7 +78,7 @@ class JobsApi:
     ) -> Submitted:
         limits = self._settings
         value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
-        draft = self._submitter.prepare(principal, self._parse(value))
+        draft = self._drafter.draft(principal, self._parse(value))
         return await self._submitter.submit(draft, {}, key)
 
     async def _submit_multipart(
@@ -83,7 +89,7 @@ class JobsApi:
         form = Multipart(body, boundary_of(request.headers))
         data = await read_request(form, limit=limits.body_limit_bytes)
         value = parse_json(data, depth=limits.json_depth)
-        draft = self._submitter.prepare(principal, self._parse(value))
+        draft = self._drafter.draft(principal, self._parse(value))
         files = await store_files(
             form,
             draft.parts,

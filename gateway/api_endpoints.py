@@ -17,11 +17,11 @@ from gateway.access import Access
 from gateway.auth import Principal
 from gateway.bodies import read_json
 from gateway.documents import instant
+from gateway.drafts import destination_of
 from gateway.problems import Problem
 from gateway.resource import json_response, resource
 from gateway.schemas import parse_endpoint
 from gateway.services import Services
-from gateway.submit import destination_of
 from gateway.urls import Urls
 
 log = logging.getLogger("api")

@@ -1,11 +1,8 @@
-"""Accepting a job, as a pipeline that HTTP is only one way into.
+"""Keeping the job of a draft, at most one for each Idempotency-Key.
 
-`prepare` judges the request and touches nothing outside: type, input, callback, identifier.
-`submit` does the rest once the files are stored: idempotency, the job's own files, one script.
-
-What an Idempotency-Key promises rests on the order of steps: claim the key for the identifier,
-write the job under it unless it exists, settle the key. Each step can be repeated, so a crash after
-any of them is repaired by the next request with that key.
+What such a key promises rests on the order of steps: claim the key for the job's identifier, write
+the job under it unless it exists, settle the key. Each step can be repeated, so a crash after any
+of them is repaired by the next request with that key.
 """
 
 from __future__ import annotations
@@ -15,25 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from config import ids
 from config.clock import SECOND, Clock
 from config.settings import Settings
 from config.store import StoreFull, StoreUnavailable
-from delivery.egress import Destination, Policy, parse_destination
-from delivery.endpoints import Registration, register, url_hash
-from delivery.errors import DestinationRefused, HeaderRefused
-from delivery.headers import validate_custom_headers
-from delivery.process import policy_of
+from delivery.endpoints import Registration, url_hash
 from delivery.sealing import KeyRing
 from gateway.artifacts import ArtifactError, ArtifactStore, input_path, job_prefix
-from gateway.auth import Principal
-from gateway.errors import Fault
-from gateway.handlers import InputInvalid, JobType, Registry, UnknownJobType, file_refs
+from gateway.drafts import Draft
 from gateway.idempotency import fingerprint
 from gateway.models import Callback, Job, StoredFile, View, compact
 from gateway.problems import Problem
 from gateway.reading import read_job
-from gateway.schemas import CallbackRequest, SubmitRequest, pointer
+from gateway.schemas import CallbackRequest
 from gateway.store import JobStore, KeyClaim
 from gateway.uploads import check_complete, discard
 
@@ -45,29 +35,6 @@ RETRY_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """A submission that nothing speaks against, under the identifier its job will have.
-
-    Attributes:
-        job_id: fresh, in the partition of the callback's host.
-        tenant: whose job it will be.
-        request: what was asked for.
-        job_type: what it asks for.
-        parts: JSON pointers of the members that name a file, by the file's part name.
-        destination: of the callback, if one is wanted.
-        registration: of the endpoint the callback goes to.
-    """
-
-    job_id: str
-    tenant: str
-    request: SubmitRequest
-    job_type: JobType
-    parts: Mapping[str, str]
-    destination: Destination | None
-    registration: Registration | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
     """A job that is kept, and whether an earlier request with the same key had it made."""
 
@@ -76,7 +43,7 @@ class Submitted:
 
 
 class Submitter:
-    """Makes jobs of requests."""
+    """Makes jobs of drafts."""
 
     def __init__(
         self,
@@ -84,41 +51,15 @@ class Submitter:
         *,
         jobs: JobStore,
         artifacts: ArtifactStore,
-        registry: Registry,
         ring: KeyRing,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._artifacts = artifacts
-        self._registry = registry
         self._ring = ring
         self._clock = clock
         self._partitions = settings.store.partitions
-        self._policy = policy_of(settings.delivery)
-
-    def prepare(self, principal: Principal, request: SubmitRequest) -> Draft:
-        """Return the draft of the job that `request` asks for. Nothing outside is touched.
-
-        Raises:
-            Problem: `insufficient_scope`, `unknown_job_type`, `invalid_input`,
-                `invalid_callback_url` or `invalid_request`.
-        """
-        principal.require("submit")
-        job_type = self._find_type(request.type)
-        parts = _check_input(job_type, request.input)
-        destination = self._find_destination(request.callback_url)
-        _check_headers(request.callback)
-        registration = self._register(principal.tenant, destination)
-        return Draft(
-            job_id=self._new_id(registration),
-            tenant=principal.tenant,
-            request=request,
-            job_type=job_type,
-            parts=parts,
-            destination=destination,
-            registration=registration,
-        )
 
     async def submit(
         self, draft: Draft, files: Mapping[str, StoredFile], key: str | None
@@ -126,7 +67,7 @@ class Submitter:
         """Keep the job of `draft`, at most one for each `key`.
 
         Args:
-            draft: what `prepare` made.
+            draft: what is asked for.
             files: what was uploaded for it, under its identifier; deleted when it is refused.
             key: the Idempotency-Key, or None.
 
@@ -139,17 +80,19 @@ class Submitter:
         try:
             check_complete(draft.parts, files)
             claim = await self._claim(draft, files, key)
+            kept = await self._was_kept(draft, claim)
         except Exception:
             await discard(self._artifacts, draft.job_id)
             raise
-        if claim.state == "claimed":
+        if claim.state == "claimed" and not kept:
             draft, files = await self._adopt(draft, files, claim.job_id)
             view = await self._keep(draft, files, key)
-            await self._settle(draft, key)
+            await self._settle(draft, key, claim)
             return Submitted(view=view, replayed=False)
         await discard(self._artifacts, draft.job_id)
         match claim.state:
-            case "created":
+            case "claimed" | "created":
+                await self._settle(draft, key, claim)
                 return Submitted(view=await self._earlier(draft, claim.job_id), replayed=True)
             case "writing":
                 detail = "a request with this key is being handled at this moment"
@@ -159,30 +102,6 @@ class Submitter:
                 raise Problem("idempotency_key_reused", detail)
             case _:
                 assert_never(claim.state)
-
-    def _find_type(self, name: str) -> JobType:
-        try:
-            return self._registry.get(name)
-        except UnknownJobType as error:
-            fault = Fault("/type", "is no job type of this gateway")
-            raise Problem(
-                "unknown_job_type", "there is no such job type", faults=[fault]
-            ) from error
-
-    def _find_destination(self, url: str | None) -> Destination | None:
-        return None if url is None else destination_of(url, self._policy, "/callbackUrl")
-
-    def _register(self, tenant: str, destination: Destination | None) -> Registration | None:
-        if destination is None:
-            return None
-        return register(tenant, destination, self._ring, self._partitions)
-
-    def _new_id(self, registration: Registration | None) -> str:
-        if registration is None:
-            partition = ids.random_partition(self._partitions)
-        else:
-            partition = ids.partition_of(registration.id)
-        return ids.new_id("job", partition, self._clock.now())
 
     async def _claim(
         self, draft: Draft, files: Mapping[str, StoredFile], key: str | None
@@ -197,10 +116,16 @@ class Submitter:
             life=self._key_life(draft),
         )
 
+    async def _was_kept(self, draft: Draft, claim: KeyClaim) -> bool:
+        """Tell whether an earlier request kept the job and fell silent before it said so."""
+        if claim.state != "claimed" or claim.job_id == draft.job_id:
+            return False
+        return await self._jobs.read(claim.job_id) is not None
+
     def _key_life(self, draft: Draft) -> int:
         """Return for how long (µs) the key is kept: as long as the job's tombstone can be there."""
         request = draft.request
-        working = self._timeout(draft) * self._max_attempts(draft)
+        working = draft.timeout * draft.max_attempts
         kept = self._result_ttl(draft) + self._settings.jobs.tombstone_seconds
         start = max(0, (request.run_at or 0) - self._clock.now())
         return start + int((working + kept) * SECOND)
@@ -267,17 +192,11 @@ class Submitter:
             metadata=request.metadata or {},
             callback=self._build_callback(draft),
             on_complete=request.on_complete,
-            max_attempts=self._max_attempts(draft),
-            timeout=self._timeout(draft),
+            max_attempts=draft.max_attempts,
+            timeout=draft.timeout,
             result_ttl=int(self._result_ttl(draft) * SECOND),
             run_at=request.run_at,
         )
-
-    def _max_attempts(self, draft: Draft) -> int:
-        return draft.request.max_attempts or draft.job_type.max_attempts
-
-    def _timeout(self, draft: Draft) -> float:
-        return draft.request.timeout_seconds or draft.job_type.timeout
 
     def _result_ttl(self, draft: Draft) -> float:
         return draft.request.result_ttl_seconds or self._settings.jobs.result_ttl_seconds
@@ -308,12 +227,12 @@ class Submitter:
                 return kept
             raise
 
-    async def _settle(self, draft: Draft, key: str | None) -> None:
+    async def _settle(self, draft: Draft, key: str | None, claim: KeyClaim) -> None:
         # The job is kept, so the client hears so. A key left unsettled is claimed for the same
         # identifier by the next request, which then finds the job.
-        if key is not None:
+        if key is not None and claim.state == "claimed":
             with suppress(StoreUnavailable):
-                await self._jobs.settle_key(draft.tenant, key, draft.job_id)
+                await self._jobs.settle_key(draft.tenant, key, claim.job_id)
 
     async def _release(self, draft: Draft, key: str | None) -> None:
         # A key that cannot be given back is free again once its claim is stale.
@@ -323,41 +242,6 @@ class Submitter:
 
     async def _earlier(self, draft: Draft, job_id: str) -> View:
         return await read_job(self._jobs, job_id, tenant=draft.tenant, partitions=self._partitions)
-
-
-def destination_of(url: str, policy: Policy, member: str) -> Destination:
-    """Return where `url` leads; no name is looked up.
-
-    Raises:
-        Problem: `invalid_callback_url`, naming `member`.
-    """
-    try:
-        return parse_destination(url, policy)
-    except DestinationRefused as error:
-        fault = Fault(member, error.detail)
-        raise Problem("invalid_callback_url", error.detail, faults=[fault]) from error
-
-
-def _check_input(job_type: JobType, value: Mapping[str, object]) -> dict[str, str]:
-    """Return the parts that the input names, each with the member that does."""
-    try:
-        checked = job_type.parse_input(value)
-    except InputInvalid as error:
-        faults = [Fault(f"/input{fault.pointer}", fault.detail) for fault in error.faults]
-        detail = f"the input does not fit {job_type.name}"
-        raise Problem("invalid_input", detail, faults=faults) from error
-    return {file.part: where for where, file in file_refs(checked, "/input").items()}
-
-
-def _check_headers(callback: CallbackRequest | None) -> None:
-    if callback is None:
-        return
-    try:
-        validate_custom_headers(callback.headers)
-    except HeaderRefused as error:
-        path = ["callback", "headers", *([error.name] if error.name else [])]
-        fault = Fault(pointer(path), error.detail)
-        raise Problem("invalid_request", error.detail, faults=[fault]) from error
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -279,7 +279,7 @@ def _serve(plan: Plan, options: Options, supervisor: Supervisor, console: Consol
         supervisor.run(until=lambda: demonstration.is_over)
         if supervisor.interrupted:
             return 0
-        demonstration.show_end()
+        demonstration.show_end(stays=not options.once)
         if options.once:
             return 1 if demonstration.failure else 0
         console.say("\nCtrl-C stops it.")
@@ -311,13 +311,15 @@ class _Demonstration:
             threading.Thread(target=self._run, args=(receiver,), daemon=True).start()
             yield
 
-    def show_end(self) -> None:
-        """What to try next, or where to look for what went wrong."""
-        if self._shown is not None:
-            _show_next(self._plan, self._shown, self._receiver_url, self._console)
-        else:
+    def show_end(self, *, stays: bool) -> None:
+        """What to try next on a gateway that stays up, or where to look for what went wrong."""
+        if self._shown is None:
             self._console.failed("stopped here", self.failure)
             self._console.say(f"\nThe logs are in {self._plan.data / 'log'}.")
+        elif stays:
+            _show_next(self._plan, self._shown, self._receiver_url, self._console)
+        else:
+            self._console.say("\nEverything worked. Without --once the gateway stays up.")
 
     def _run(self, receiver: Receiver) -> None:
         plan = self._plan
@@ -363,22 +365,19 @@ def _show_running(plan: Plan, console: Console) -> None:
 
 
 def _show_next(plan: Plan, shown: Shown, receiver_url: str, console: Console) -> None:
-    header = f"-H 'Authorization: Bearer {plan.api_key}'"
-    body = json.dumps(
-        {
-            "type": "document.analyze",
-            "input": {"text": "Any text of yours"},
-            "callbackUrl": receiver_url,
-        }
-    )
+    authorised = 'curl -H "Authorization: Bearer $KEY"'
+    job = {
+        "type": "document.analyze",
+        "input": {"text": "Any text of yours"},
+        "callbackUrl": receiver_url,
+    }
     console.title("Try next")
-    console.say(f"  curl {header} {shown.status_url}")
-    console.say(f"  curl {header} {shown.result_url}")
-    console.say(f"  curl {header} -o report.pdf '{shown.report_url}'")
-    console.say(
-        f"  curl {header} -H 'Content-Type: application/json' \\\n"
-        f"    -d '{body}' {plan.local_url}/v1/jobs"
-    )
+    console.say(f"  KEY={plan.api_key}")
+    console.say(f"  {authorised} {shown.status_url}")
+    console.say(f"  {authorised} {shown.result_url}")
+    console.say(f"  {authorised} -o report.pdf {shown.report_url}")
+    console.say(f"  {authorised} -H 'Content-Type: application/json' \\")
+    console.say(f"    -d '{json.dumps(job)}' {plan.local_url}/v1/jobs")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import httpx
 import pytest
+import uvloop
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from delivery.egress import Policy
@@ -367,7 +368,8 @@ async def test_names_that_never_answer_delay_nobody(
     while len(hanging) < 1_000:
         name = f"hangs.n{len(hanging)}.example"
         hanging.append(asyncio.ensure_future(resolver.resolve(name)))
-        await server.silenced.acquire()
+        for _ in ("A", "AAAA"):
+            await server.silenced.acquire()
     found = await resolver.resolve("good.example")
     assert [result["host"] for result in found] == [PUBLIC]
     assert not hanging[-1].done()
@@ -701,6 +703,35 @@ async def test_idle_connections_are_kept_up_to_the_bound(
         for receiver in receivers:
             await post(transport, f"http://127.0.0.1:{receiver.port}/")
     assert [receiver.connections for receiver in receivers] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_closed_connections_do_not_count(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], loopback: Policy
+) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while head := await reader.readuntil(b"{}"):
+            closes = b"/close" in head
+            writer.write(OK.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n") if closes else OK)
+            await writer.drain()
+            if closes or b"/last" in head:
+                break
+        writer.close()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, transport_for(loopback, connections=2) as transport:
+            for path in ("/close", "/close", "/close", "/kept", "/kept", "/last"):
+                await post(transport, url + path)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(scenario())
+    assert connections == 4
 
 
 async def test_cancellation_passes_and_the_connection_goes(

@@ -1,0 +1,81 @@
+"""Dead letters across all partitions: walked through in order, looked at, replayed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+
+from config.ids import is_id, partition_of
+from delivery.models import Delivery
+from delivery.store import DeliveryStore
+
+PAGE = 200
+"""How many are read from a partition, or replayed, in one script."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What became of deliveries that were to be replayed.
+
+    Attributes:
+        pending: replayed now.
+        skipped: those that were not dead, with the state they are in.
+        unknown: those there is nothing of.
+    """
+
+    pending: tuple[str, ...]
+    skipped: dict[str, str]
+    unknown: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of them were replayed."""
+        return not (self.skipped or self.unknown)
+
+
+async def walk(
+    deliveries: DeliveryStore, *, died_before: int | None = None
+) -> AsyncIterator[Delivery]:
+    """Yield every dead letter, oldest first; in bounded memory however many there are.
+
+    Args:
+        deliveries: where they are.
+        died_before: µs; fixes the selection, so that what dies during the walk is not part of it.
+    """
+    places = {partition: (0, "") for partition in range(deliveries.partitions)}
+    while places:
+        pages = {
+            partition: await deliveries.list_dead(partition, after=place, limit=PAGE)
+            for partition, place in places.items()
+        }
+        # Beyond the last row of a full page there may be more that belongs in between: stop at the earliest such row.
+        full = [page[-1] for page in pages.values() if len(page) == PAGE]
+        horizon = min((_place(row) for row in full), default=None)
+        for row in merge(*pages.values(), key=_place):
+            if horizon is not None and _place(row) > horizon:
+                break
+            if died_before is not None and _place(row)[0] >= died_before:
+                return
+            places[partition_of(row.id)] = _place(row)
+            yield row
+        if horizon is None:
+            return
+
+
+def _place(row: Delivery) -> tuple[int, str]:
+    return row.ended_at or 0, row.id
+
+
+async def replay(deliveries: DeliveryStore, ids: Sequence[str]) -> Replayed:
+    """Make the dead ones among `ids` pending again, behind live traffic."""
+    states: dict[str, str | None] = {each: None for each in ids if not is_id("msg", each)}
+    known = iter([each for each in dict.fromkeys(ids) if is_id("msg", each)])
+    while page := list(islice(known, PAGE)):
+        states |= await deliveries.replay(page)
+    return Replayed(
+        pending=tuple(each for each, state in states.items() if state == "dead"),
+        skipped={each: state for each, state in states.items() if state not in {None, "dead"}},
+        unknown=tuple(each for each, state in states.items() if state is None),
+    )
