@@ -1,8 +1,8 @@
 """Identifiers: where an object lives, when it was made, and nothing anyone could guess.
 
 An identifier is `<prefix>_` + 2 digits of partition + 4 base-36 digits of the hour of its making +
-18 base-62 characters (107 bits). The partition says where to look; the hour finds the tombstone of an
-object that is gone.
+18 base-62 characters (107 bits). The partition says where to look; the hour finds the tombstone of
+an object that is gone.
 """
 
 from __future__ import annotations

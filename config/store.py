@@ -1,12 +1,13 @@
 """The connection to a store and the scripts that run in it.
 
-A store's every change is one Lua script, kept as `lua/<transition>.lua` in the package that owns the
-transition. A line `-- include: <name>` is replaced by the fragment `lua/<name>.lua` of that package, or of
-another by `-- include: <package>/<name>`; a fragment is included once however often it is named.
+A store's every change is one Lua script, kept as `lua/<transition>.lua` in the package that owns
+the transition. A line `-- include: <name>` is replaced by the fragment `lua/<name>.lua` of that
+package, or of another by `-- include: <package>/<name>`; a fragment is included once however often
+it is named.
 
 Errors:
     StoreError: the root.
-        StoreUnavailable: no answer; the script may or may not have run, so call again with the same arguments.
+        StoreUnavailable: no answer; the script may have run, so ask again with the same arguments.
         StoreFull: the store is at its memory limit and refused an admission; nothing was written.
         ScriptFailed: the script raised; a fault in our code or a wrong key's content.
         PartitionsDiffer: the store was made with another number of partitions.
@@ -36,7 +37,12 @@ from redis.exceptions import (
     ResponseError,
     TimeoutError,
 )
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 Argument = str | bytes | int | float
 
@@ -143,18 +149,17 @@ class Store:
             try:
                 return await self._evalsha(call)
             except NoScriptError:
-                return await self._client.eval(
-                    call.script.source, 1, call.prefix, *call.args
-                )
+                return await self._client.eval(call.script.source, 1, call.prefix, *call.args)
 
     async def run_all(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip, in order, and return their replies in that order.
 
-        They are not one transaction: each is atomic by itself. Scripts unknown to the store (it restarted)
-        are sent once more with their source.
+        They are not one transaction: each is atomic by itself. Scripts unknown to the store (it
+        restarted) are sent once more with their source.
 
         Raises:
-            StoreUnavailable, StoreFull, ScriptFailed: of the first that failed; others may have run.
+            StoreUnavailable, StoreFull, ScriptFailed: of the first that failed; others may
+            have run.
         """
         if not calls:
             return []
@@ -173,9 +178,7 @@ class Store:
             return replies
 
     async def _evalsha(self, call: Call) -> Any:
-        return await self._client.evalsha(
-            call.script.sha, 1, call.prefix, *call.args
-        )
+        return await self._client.evalsha(call.script.sha, 1, call.prefix, *call.args)
 
     async def _pipelined(self, calls: Sequence[Call], *, by_digest: bool) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:
@@ -242,7 +245,8 @@ _LISTEN = 30.0
 async def agree_on_partitions(store: Store, partitions: int) -> None:
     """Write the number of partitions into a new store, or demand that it is the one written there.
 
-    Every identifier names its partition, so another number would look for objects where they are not.
+    Every identifier names its partition, so another number would look for objects where they are
+    not.
 
     Raises:
         PartitionsDiffer: the store was made with another number.

@@ -19,14 +19,14 @@ def main() -> int:
     try:
         settings = load_settings(environment())
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 2
     log.configure("delivery")
     watch_parent()
     try:
         uvloop.run(run(settings))
     except (StoreError, DeliveryError) as error:
-        print(f"delivery: {error}", file=sys.stderr)
+        sys.stderr.write(f"delivery: {error}\n")
         return 1
     return 0
 

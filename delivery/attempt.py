@@ -1,7 +1,7 @@
 """The story of one attempt: unseal, sign, send, decide, and say what happened.
 
-`attempt` never raises for anything a receiver, a URL or a sealed value can be: the story always ends in
-something to record. Only cancellation passes through.
+`attempt` never raises for anything a receiver, a URL or a sealed value can be: the story always
+ends in something to record. Only cancellation passes through.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from delivery.signing import sign
 _log = logging.getLogger("delivery.attempt")
 
 _UNOPENED_WAIT = 60 * SECOND
-"""How long a delivery waits whose secrets this process cannot open: an operator's fault, not its own."""
+"""How long a delivery waits whose secrets this process cannot open: an operator's fault."""
 
 
 class Sends(Protocol):
@@ -72,7 +72,7 @@ async def attempt(claimed: Claimed, *, sender: Sends, rules: Rules, clock: Store
 
 
 def interrupted(claimed: Claimed, now: int) -> Attempted:
-    """Return the record of an attempt that a shutdown cut off: due again at once, nothing used up."""
+    """Return the record of an attempt that a shutdown cut off: due again, nothing used up."""
     return _aside(claimed, now, "interrupted", delay=0)
 
 

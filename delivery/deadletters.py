@@ -44,13 +44,14 @@ async def walk(
         deliveries: where they are.
         died_before: µs; fixes the selection, so that what dies during the walk is not part of it.
     """
-    places = {partition: (0, "") for partition in range(deliveries.partitions)}
+    places = dict.fromkeys(range(deliveries.partitions), (0, ""))
     while places:
         pages = {
             partition: await deliveries.list_dead(partition, after=place, limit=PAGE)
             for partition, place in places.items()
         }
-        # Beyond the last row of a full page there may be more that belongs in between: stop at the earliest such row.
+        # Beyond the last row of a full page there may be more that belongs in between: stop at the
+        # earliest such row.
         full = [page[-1] for page in pages.values() if len(page) == PAGE]
         horizon = min((_place(row) for row in full), default=None)
         for row in merge(*pages.values(), key=_place):

@@ -56,9 +56,7 @@ class Registration:
     secret: bytes
 
 
-def register(
-    tenant: str, destination: Destination, ring: KeyRing, partitions: int
-) -> Registration:
+def register(tenant: str, destination: Destination, ring: KeyRing, partitions: int) -> Registration:
     """Return the registration of the endpoint that `destination` belongs to for `tenant`.
 
     The partition follows from the host alone, so that all tenants' endpoints of a host meet there.

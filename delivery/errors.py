@@ -6,10 +6,7 @@
     ├── SignatureInvalid       a received webhook does not verify
     ├── DestinationRefused     a URL that no policy of ours accepts; told to the client at submit
     ├── HeaderRefused          a custom header that may not be sent; told to the client at submit
-    ├── DestinationDenied      an address that may not be dialled; found when connecting
-    └── StoreError
-        ├── StoreUnavailable   the store did not answer
-        └── StaleClaim         somebody else holds the delivery now
+    └── DestinationDenied      an address that may not be dialled; found when connecting
 
 What a receiver does is not an error: it is an `Outcome` (see `delivery.outcomes`).
 """
@@ -84,15 +81,3 @@ class DestinationDenied(DeliveryError):
 
     def __init__(self) -> None:
         super().__init__("the destination's address is not allowed")
-
-
-class StoreError(DeliveryError):
-    """The root of what the store can refuse or fail to do."""
-
-
-class StoreUnavailable(StoreError):
-    """The store did not answer in time; whether the script ran is unknown."""
-
-
-class StaleClaim(StoreError):
-    """The claim was lost: its lease ran out and the delivery is somebody else's."""

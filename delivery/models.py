@@ -1,9 +1,9 @@
 """Delivery's nouns.
 
-A delivery is `pending -> delivered | dead`, and `dead -> pending` by replay. `pending` covers waiting for an
-instant and being attempted: what tells them apart is the claim. Why a delivery is dead is its reason:
-`exhausted` (attempts or age used up), `gone` (410), `destination_not_allowed`, `disabled` (its URL answered
-410 before), `poison` (processes died of it).
+A delivery is `pending -> delivered | dead`, and `dead -> pending` by replay. `pending` covers
+waiting for an instant and being attempted: what tells them apart is the claim. Why a delivery is
+dead is its reason: `exhausted` (attempts or age used up), `gone` (410), `destination_not_allowed`,
+`disabled` (its URL answered 410 before), `poison` (processes died of it).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Message:
         tenant: whose it is.
         url: the full URL, sealed for the row `id`.
         url_hash: tells one URL of an endpoint from another.
-        headers: custom headers as a JSON object, sealed for the row `id`; empty when there are none.
+        headers: custom headers as a JSON object, sealed for the row `id`; empty when there are
+            none.
         tags: opaque JSON of the sender's.
         body: the bytes to send, rendered once.
     """

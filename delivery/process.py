@@ -1,4 +1,4 @@
-"""How settings become a delivery process."""
+"""One delivery process, put together as the settings say."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import signal
 from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 
-from config.clock import SECOND, StoreClock, SystemClock
+from config.clock import StoreClock, SystemClock
 from config.settings import DeliverySettings, Settings
-from config.store import Store, agree_on_partitions, connect
 from delivery.attempt import Rules
+from delivery.configure import (
+    connect_store,
+    delivery_store,
+    key_ring,
+    policy_of,
+    wait_for_store,
+)
 from delivery.egress import Policy
 from delivery.resolver import AresLookup, PolicyResolver
 from delivery.retry import Schedule
-from delivery.sealing import KeyRing
 from delivery.sender import Sender
-from delivery.store import DeliveryStore, Retention
 from delivery.transport import AiohttpTransport, Deadlines
 from delivery.worker import DeliveryWorker, Pace
 
 PRODUCT = "async-request-reply-gateway"
-
-_STORE_PATIENCE = 30.0
-"""Seconds that a starting process waits for the store."""
 
 
 async def run(settings: Settings) -> None:
@@ -33,8 +34,9 @@ async def run(settings: Settings) -> None:
         StoreError: the store did not answer at the start, or has another number of partitions.
     """
     async with AsyncExitStack() as stack:
-        store = await open_store(settings)
+        store = connect_store(settings)
         stack.push_async_callback(store.close)
+        await wait_for_store(store, settings)
         clock = StoreClock(SystemClock())
         policy = policy_of(settings.delivery)
         lookup = AresLookup()
@@ -54,52 +56,6 @@ async def run(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         await worker.run()
-
-
-async def open_store(settings: Settings) -> Store:
-    """Return the durable store, once it answers and agrees on the number of partitions.
-
-    Raises:
-        StoreError: it does not.
-    """
-    store = connect(
-        settings.store.url,
-        max_connections=settings.store.max_connections,
-        socket_timeout=settings.store.socket_timeout_seconds,
-    )
-    await store.ready(_STORE_PATIENCE)
-    await agree_on_partitions(store, settings.store.partitions)
-    return store
-
-
-def delivery_store(settings: Settings, store: Store) -> DeliveryStore:
-    """Return delivery's transitions over `store`, with the retention that the settings ask for."""
-    limits = settings.delivery
-    retention = Retention(
-        delivered=int(limits.delivered_retention_seconds * SECOND),
-        dead=int(limits.dead_retention_seconds * SECOND),
-        initial_limit=limits.endpoint_limit_initial,
-        max_limit=limits.endpoint_limit_max,
-    )
-    return DeliveryStore(store, settings.store.partitions, retention)
-
-
-def key_ring(settings: Settings) -> KeyRing:
-    """Return the sealing keys.
-
-    Raises:
-        SealError: none, or malformed.
-    """
-    return KeyRing.parse(settings.sealing.keys.get_secret_value())
-
-
-def policy_of(limits: DeliverySettings) -> Policy:
-    """Return where deliveries may go."""
-    return Policy(
-        allow_http=limits.allow_http,
-        allow_loopback=limits.allow_loopback,
-        ports=frozenset(limits.ports) or None,
-    )
 
 
 def user_agent(contact: str) -> str:
@@ -124,7 +80,9 @@ def _transport(
             total=limits.total_timeout_seconds,
         ),
         connections=limits.concurrency,
-        per_endpoint=limits.endpoint_limit_max,
+        # aiohttp counts per host and port, over all tenants; what one endpoint may have is the
+        # schedule's to say.
+        per_endpoint=limits.concurrency,
     )
 
 

@@ -14,7 +14,8 @@ class Shares:
 
     Attributes:
         total: attempts at once.
-        unproven: for endpoints without a recent success, so that hanging hosts cannot fill the process.
+        unproven: for endpoints without a recent success, so that hanging hosts cannot fill the
+            process.
         per_tenant: for one tenant while others wait.
         per_endpoint: for one endpoint.
     """

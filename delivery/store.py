@@ -139,9 +139,7 @@ class DeliveryStore:
         replies = await self._store.run_all(
             [self._claim_call(partition, want) for partition, want in wanted.items()]
         )
-        return {
-            partition: _batch(reply) for partition, reply in zip(wanted, replies, strict=True)
-        }
+        return {partition: _batch(reply) for partition, reply in zip(wanted, replies, strict=True)}
 
     def _claim_call(self, partition: int, want: Wanted) -> Call:
         taken = {"endpoints": dict(want.endpoints), "tenants": dict(want.tenants)}
@@ -162,7 +160,7 @@ class DeliveryStore:
         )
 
     async def record(self, attempts: Sequence[Attempted]) -> list[str]:
-        """Record attempts in one round trip; return the identifiers of those whose claim was lost."""
+        """Record attempts in one round trip; return those whose claim was lost."""
         ordered = sorted(attempts, key=lambda attempt: partition_of(attempt.id))
         groups = [
             (partition, list(group))
@@ -214,7 +212,7 @@ class DeliveryStore:
     async def list_dead(
         self, partition: int, *, after: tuple[int, str], limit: int
     ) -> list[Delivery]:
-        """Return dead letters of a partition in the order (died at, identifier), after a place in it."""
+        """Return a partition's dead letters after a place in the order (died at, identifier)."""
         rows = await self._run("list_dead", partition, after[0], after[1], limit)
         return [_delivery(row[1].decode(), row[2], row[3]) for row in rows]
 

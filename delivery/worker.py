@@ -1,8 +1,9 @@
 """The delivery process: claim, attempt, record, for as long as it runs.
 
-Three loops share one event loop. The claimer takes what is due as slots come free; the recorder writes what
-is over, all that has gathered meanwhile in one round trip; the listener wakes the claimer when a script
-says that something is due. Nothing depends on a wake-up: every partition is claimed from once a second.
+Three loops share one event loop. The claimer takes what is due as slots come free; the recorder
+writes what is over, all that has gathered meanwhile in one round trip; the listener wakes the
+claimer when a script says that something is due. Nothing depends on a wake-up: every partition is
+claimed from once a second.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Pace:
 class DeliveryWorker:
     """One delivery process."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         *,
         store: Store,
@@ -129,7 +130,8 @@ class DeliveryWorker:
         due = [partition for partition, at in self._due.items() if at <= now]
         if not due:
             return {}
-        # Whoever comes first in a round gets what is left over; the order turns so that it is not always one.
+        # Whoever comes first in a round gets what is left over; the order turns so that it is not
+        # always one.
         turn = self._sequences[due[0]] % len(due)
         share, rest = divmod(self._slots.free, len(due))
         return {
@@ -164,7 +166,8 @@ class DeliveryWorker:
         wait = SWEEP * (0.9 + 0.2 * random_float())
         if batch.next_at is not None:
             wait = min(wait, max(0.0, (batch.next_at - batch.now) / SECOND))
-            # What is due and yet was not given is at some share's limit: look again, but not at once.
+            # What is due and yet was not given is at some share's limit: look again, but not at
+            # once.
             wait = max(wait, 0.01)
         self._due[partition] = now + wait
 
@@ -197,12 +200,10 @@ class DeliveryWorker:
 
     async def _attempt(self, claimed: Claimed) -> None:
         try:
-            over = await attempt(
-                claimed, sender=self._sender, rules=self._rules, clock=self._clock
-            )
+            over = await attempt(claimed, sender=self._sender, rules=self._rules, clock=self._clock)
         except asyncio.CancelledError:
             over = interrupted(claimed, self._clock.now())
-        except Exception:
+        except Exception:  # noqa: BLE001
             # A fault of ours: the lease runs out, and the delivery is attempted again.
             _log.exception("delivery.attempt_failed", extra={"delivery": claimed.id})
             self._slots.empty(claimed.claim)
@@ -223,7 +224,7 @@ class DeliveryWorker:
                 self._freed()
 
     async def _record(self, over: list[Attempted]) -> None:
-        """Record, for as long as the leases can still hold; what is not recorded is attempted again."""
+        """Record, while the leases can still hold; what is not recorded is attempted again."""
         patience = AsyncRetrying(
             stop=stop_after_delay(self._pace.lease),
             wait=wait_random_exponential(multiplier=0.05, max=1),
@@ -232,9 +233,7 @@ class DeliveryWorker:
         try:
             stale: list[str] = await patience(self._deliveries.record, over)
         except (RetryError, StoreError) as error:
-            _log.error(  # noqa: TRY400  the cause is the store, not a place in our code
-                "delivery.not_recorded", extra={"count": len(over), "error": str(error)}
-            )
+            _log.error("delivery.not_recorded", extra={"count": len(over), "error": str(error)})
             return
         for delivery_id in stale:
             _log.warning("delivery.claim_lost", extra={"delivery": delivery_id})
@@ -281,4 +280,4 @@ class DeliveryWorker:
         try:
             await asyncio.wait_for(self._over.join(), self._pace.grace)
         except TimeoutError:
-            _log.error("delivery.not_recorded", extra={"count": self._over.qsize()})  # noqa: TRY400
+            _log.error("delivery.not_recorded", extra={"count": self._over.qsize()})

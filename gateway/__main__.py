@@ -13,11 +13,10 @@ import uvloop
 from config import log, variables
 from config.parent import watch_parent
 from config.settings import Settings, SettingsError, environment, load_settings
-from config.store import StoreError, agree_on_partitions
+from config.store import StoreError
+from delivery.configure import wait_for_store
 from delivery.errors import DeliveryError
 from gateway.errors import GatewayError
-
-_STORE_PATIENCE = 30.0
 
 
 def main() -> int:
@@ -28,13 +27,13 @@ def main() -> int:
     try:
         settings = load_settings(environment())
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 2
     log.configure(role)
     try:
         return _ROLES[role](settings)
     except (StoreError, DeliveryError, GatewayError) as error:
-        print(f"{role}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{role}: {error}\n")
         return 1
 
 
@@ -61,8 +60,7 @@ async def _run_relay(settings: Settings) -> None:
 
     services = open_services(settings)
     try:
-        await services.store.ready(_STORE_PATIENCE)
-        await agree_on_partitions(services.store, settings.store.partitions)
+        await wait_for_store(services.store, settings)
         renderer = Renderer(urls=Urls(settings.public_url), ring=services.ring)
         relay = Relay(services, make_broker(settings, []), renderer)
         loop = asyncio.get_running_loop()
@@ -75,8 +73,9 @@ async def _run_relay(settings: Settings) -> None:
 
 def _worker(settings: Settings) -> int:
     threads = str(settings.worker.threads)
-    # Read when Dramatiq is imported. It fetches as many messages as there are threads, so that a job waits in the
-    # outbox, where its order still counts, and not in a worker's memory; and it looks every 20 ms.
+    # Read when Dramatiq is imported. It fetches as many messages as there are threads, so that a
+    # job waits in the outbox, where its order still counts, and not in a worker's memory; and it
+    # looks every 20 ms.
     variables.preset(dramatiq_queue_prefetch=threads, dramatiq_worker_timeout="20")
     from dramatiq.cli import main as dramatiq_main  # noqa: PLC0415
     from dramatiq.cli import make_argument_parser  # noqa: PLC0415

@@ -1,7 +1,7 @@
 """The actor. `dramatiq gateway.actors:set_up` runs a worker process.
 
-There is one actor and one queue: which function a job runs is the job's business, and which job comes next is the
-relay's.
+There is one actor and one queue: which function a job runs is the job's business, and which job
+comes next is the relay's.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class _Life(Middleware):
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def before_worker_boot(self, broker: Broker, worker: Consumers) -> None:
+    def before_worker_boot(self, _broker: Broker, _consumers: Consumers) -> None:
         self._worker.start()
 
-    def after_worker_shutdown(self, broker: Broker, worker: Consumers) -> None:
+    def after_worker_shutdown(self, _broker: Broker, _consumers: Consumers) -> None:
         self._worker.stop()
 
 

@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from config import ids
 from config.clock import rfc3339
+from delivery.configure import policy_of
 from delivery.endpoints import Endpoint, register
-from delivery.process import policy_of
 from gateway.access import Access
 from gateway.auth import Principal
 from gateway.bodies import read_json

@@ -15,7 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from config.settings import ApiSettings, Settings
-from config.store import StoreFull, StoreUnavailable, agree_on_partitions
+from config.store import StoreFull, StoreUnavailable
+from delivery.configure import wait_for_store
 from gateway.access import Access
 from gateway.api import JobsApi
 from gateway.api_artifacts import ArtifactsApi
@@ -32,7 +33,6 @@ _ANSWERED = (Problem, StoreFull, StoreUnavailable, ArtifactError, HTTPException,
 _BACKLOG = 2048
 _KEEP_ALIVE_SECONDS = 75
 _DRAIN_SECONDS = 10
-_STORE_PATIENCE = 30.0
 
 
 def create_app(services: Services) -> Starlette:
@@ -109,8 +109,7 @@ async def serve(settings: Settings) -> None:
     services = open_services(settings)
     try:
         app = create_app(services)
-        await services.store.ready(_STORE_PATIENCE)
-        await agree_on_partitions(services.store, settings.store.partitions)
+        await wait_for_store(services.store, settings)
         api = settings.api
         sockets = None if api.fd < 0 else [socket.socket(fileno=api.fd)]
         await _Server(_configure(app, api)).serve(sockets=sockets)

@@ -1,7 +1,8 @@
 """The Dramatiq broker, built in this one place.
 
-Dramatiq is the doorbell: a message says that a job may be worked on, and nothing else. Whatever the broker loses,
-doubles or delays, the durable store decides; so none of Dramatiq's retries, delays, results or time limits is used.
+Dramatiq is the doorbell: a message says that a job may be worked on, and nothing else. Whatever the
+broker loses, doubles or delays, the durable store decides; so none of Dramatiq's retries, delays,
+results or time limits is used.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ QUEUE = "jobs"
 ACTOR = "run"
 
 _MAINTENANCE_CHANCE = 20_000
-"""Of a million commands: at a poll of 20 ms a worker tidies up after dead ones about once a second."""
+"""Of a million commands: at a poll of 20 ms a worker tidies up about once a second."""
 
 _HEARTBEAT_MS = 30_000
-"""Milliseconds without a sign after which a worker's messages go back; the relay rings much sooner."""
+"""Milliseconds without a sign after which a worker's messages go back to the queue."""
 
 
 class BrokerUnavailable(GatewayError):

@@ -1,7 +1,7 @@
 """The seam between jobs and deliveries: a job's end, rendered with the callback that it owes.
 
-The end is rendered as of one revision of the job, and written only if the job is still at that revision: a callback
-never says anything else than the document does.
+The end is rendered as of one revision of the job, and written only if the job is still at that
+revision: a callback never says anything else than the document does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Renderer:
     urls: Urls
     ring: KeyRing
 
-    def end(  # noqa: PLR0913
+    def end(
         self,
         job: Job,
         finish: Finish,

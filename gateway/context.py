@@ -113,7 +113,7 @@ class RunningJob:
         self._check()
 
     def open(self, file: FileRef) -> BinaryIO:
-        """Open an uploaded file for reading, seekable; it is closed with the attempt at the latest."""
+        """Open an uploaded file for reading, seekable; closed with the attempt at the latest."""
         return self._open.enter_context(self._artifacts.local_copy(self._upload(file).path))
 
     def file_info(self, file: FileRef) -> FileInfo:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from config import ids
 from config.clock import Clock
 from config.settings import Settings
+from delivery.configure import policy_of
 from delivery.egress import Destination, Policy, parse_destination
 from delivery.endpoints import Registration, register
 from delivery.errors import DestinationRefused, HeaderRefused
 from delivery.headers import validate_custom_headers
-from delivery.process import policy_of
 from delivery.sealing import KeyRing
 from gateway.auth import Principal
 from gateway.errors import Fault

@@ -1,14 +1,16 @@
-"""What the gateway raises.
+"""The root of what the gateway raises; each kind stands beside the code that raises it.
 
-GatewayError: the root.
-    SubmitRefused: a job that must not be accepted; carries the problem's code and the members at fault.
-    JobGone: the job expired; carries what its tombstone kept.
-    ClaimLost: another claim holds the job now, so what this one has to say no longer counts.
+GatewayError
+    ApiKeyError         `auth`: a key that cannot be one
+    ArtifactError       `artifacts`: the artifact storage failed or refused
+    BrokerUnavailable   `broker`: the broker did not answer
+    HandlersError       `handlers`: a job type, its input or its result is not what it has to be
+    Problem             `problems`: a request is refused; what the client is told
+    StrictJsonError     `strict_json`: a body that is not JSON in one reading only
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -27,25 +29,3 @@ class Fault:
 
     pointer: str
     detail: str
-
-
-class SubmitRefused(GatewayError):
-    """The request was understood and cannot be accepted; nothing was kept.
-
-    Attributes:
-        status: the HTTP status that says so.
-        code: the problem's code, such as `invalid_input`.
-        detail: a sentence for the client.
-        faults: the members at fault.
-    """
-
-    def __init__(self, status: int, code: str, detail: str, faults: Sequence[Fault] = ()) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.faults = tuple(faults)
-
-
-class ClaimLost(GatewayError):
-    """The job is no longer held under this claim: whatever its holder writes is void."""

@@ -1,7 +1,7 @@
 """The jobs this process holds, and the renewing of their leases.
 
-A lease's length is judged from this process's monotonic clock at the moment its renewal was sent: the store can only
-have begun it later.
+A lease's length is judged from this process's monotonic clock at the moment its renewal was sent:
+the store can only have begun it later.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _RENEWALS_PER_LEASE = 3
 
 
 class Held:
-    """One job under this process's claim. Read by the handler's thread, written by the renewing one.
+    """One job under this process's claim. Read by the handler's thread, written by the renewing
+    one.
 
     Attributes:
         job: as it was claimed.

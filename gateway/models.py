@@ -1,8 +1,8 @@
 """The gateway's nouns: jobs, what their callers owe them, and how the store keeps them.
 
-A job is `pending -> processing -> completed | failed | cancelled`. A failed attempt with attempts left
-goes back to `pending`, due at `next_run_at`. Terminal states absorb. After its time to live a job
-leaves a `Tombstone`, and later nothing.
+A job is `pending -> processing -> completed | failed | cancelled`. A failed attempt with attempts
+left goes back to `pending`, due at `next_run_at`. Terminal states absorb. After its time to live a
+job leaves a `Tombstone`, and later nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """Bytes kept outside the store for one job: an upload, an artifact, or a value too large to inline.
+    """Bytes kept outside the store for one job: an upload, an artifact, or a value too large to
+    inline.
 
     Attributes:
         path: where the artifact store has it.
@@ -69,7 +70,8 @@ class Callback:
         url: the URL in full, sealed for the row `callback:<job id>`.
         url_hash: what tells one URL of an endpoint from another without unsealing it.
         events: the events subscribed to.
-        headers: custom headers as a JSON object, sealed for the same row; empty when there are none.
+        headers: custom headers as a JSON object, sealed for the same row; empty when there are
+            none.
         signature: `v1` or `x-signature`.
         payload: `standard` or `flat`.
     """

@@ -1,13 +1,13 @@
 """What can come of an attempt at a job, and what follows from it. No I/O.
 
-    Returned    the handler gave its result
-    Raised      it raised, or its result could not be used
-    Stopped     it was told to stop, because cancelling was asked for
-    Abandoned   the claim was lost: somebody else decides now
+Returned    the handler gave its result
+Raised      it raised, or its result could not be used
+Stopped     it was told to stop, because cancelling was asked for
+Abandoned   the claim was lost: somebody else decides now
 
-    Finish      the job ends
-    Again       it waits for its next attempt
-    Leave       nothing is written
+Finish      the job ends
+Again       it waits for its next attempt
+Leave       nothing is written
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The relay: from the outbox to the broker, and everything else that happens to jobs by the passing of time.
+"""The relay: from the outbox to the broker, and everything else that happens to jobs by the passing
+of time.
 
-It rings, which is to tell the broker of a job, for at most a window of jobs at once, so that the broker's queue stays
-short and the order of the outbox is the order of work. It brings back jobs whose lease ran out, ends those that
-have no attempts left, and turns expired jobs into tombstones. Any number of relays may run: each step is one
-script, safe beside the others and safe to repeat.
+It rings, which is to tell the broker of a job, for at most a window of jobs at once, so that the
+broker's queue stays short and the order of the outbox is the order of work. It brings back jobs
+whose lease ran out, ends those that have no attempts left, and turns expired jobs into tombstones.
+Any number of relays may run: each step is one script, safe beside the others and safe to repeat.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Relay:
         return min([limits.sweep_seconds, *(max(each, 0.01) for each in due)])
 
     def _windows(self, window: int) -> dict[int, int]:
-        """Return how many jobs may be rung in each partition: what is rung there, and a part of the rest."""
+        """Return how many jobs may be rung in each partition: what is, and a part of the rest."""
         room = window - sum(self._rung.values())
         part = max(1, room // len(self._rung)) if room > 0 else 0
         return {partition: rung + part for partition, rung in self._rung.items()}
@@ -166,7 +167,7 @@ class Relay:
                 await step()
             except (StoreError, ArtifactError) as error:
                 _log.warning("relay.unavailable", extra={"error": str(error)})
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # One job that cannot be ended must not end the sweeping of all others.
                 _log.exception("relay.step_failed")
             await asyncio.sleep(seconds * (0.9 + 0.2 * random_float()))

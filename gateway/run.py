@@ -1,7 +1,7 @@
 """One attempt at one job, as a pipeline: claim, call the handler, decide, write.
 
-Runs in a thread of the worker process. Everything it writes carries its claim, so that an attempt which was taken for
-lost and comes back late changes nothing.
+Runs in a thread of the worker process. Everything it writes carries its claim, so that an attempt
+which was taken for lost and comes back late changes nothing.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
     except HandlersError as error:
         _log.exception("job.definition", extra={"job": job.id, "type": job.type})
         return Raised(error=str(error), code="handler_error", retry=False)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         _log.exception("job.handler_raised", extra={"job": job.id, "type": job.type})
         return Raised(error=_sentence(error), code="handler_error", retry=True)
 
@@ -138,9 +138,7 @@ def _give_back(held: Held, delay: int, record: str, worker: Worker) -> Retried:
     return cast("Retried", worker.call(_patiently(write)))
 
 
-def _finish(
-    held: Held, finish: Finish, context: RunningJob, record: str, worker: Worker
-) -> None:
+def _finish(held: Held, finish: Finish, context: RunningJob, record: str, worker: Worker) -> None:
     """Write the end, rendered from the job as it is at that very moment."""
     results_file = _keep_large(held, finish, worker)
     artifacts = context.saved if finish.status == "completed" else {}
@@ -170,7 +168,7 @@ def _finish(
 
 
 def _honouring_cancel(view: View, finish: Finish) -> Finish:
-    """A completed job stays completed; one that failed while a cancel was under way is cancelled."""
+    """A completed job stays so; one that failed while a cancel was under way is cancelled."""
     if view.job.cancel_requested and finish.status == "failed":
         return Finish(status="cancelled")
     return finish
@@ -236,5 +234,3 @@ def _record(held: Held, outcome: AttemptOutcome, worker: Worker) -> str:
         },
     )
     return compact(record)
-
-

@@ -1,4 +1,4 @@
-"""What the HTTP side works with, opened once for each process."""
+"""What the processes of the gateway work with, opened once in each."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from config.clock import StoreClock, SystemClock
 from config.settings import Settings
-from config.store import Store, connect
-from delivery.process import delivery_store, key_ring
+from config.store import Store
+from config.variables import import_from
+from delivery.configure import connect_store, delivery_store, key_ring
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
 from gateway.artifacts import ArtifactStore
@@ -17,7 +18,7 @@ from gateway.store import JobStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Everything a request may need.
+    """Everything a request, an attempt at a job or a round of the relay may need.
 
     Attributes:
         settings: of this process.
@@ -48,11 +49,8 @@ def open_services(settings: Settings) -> Services:
         SealError: a sealing key cannot be used.
         ArtifactError: the artifact store cannot be used.
     """
-    store = connect(
-        settings.store.url,
-        max_connections=settings.store.max_connections,
-        socket_timeout=settings.store.socket_timeout_seconds,
-    )
+    store = connect_store(settings)
+    import_from(settings.handlers_path)
     clock = StoreClock(SystemClock())
     deliveries = delivery_store(settings, store)
     return Services(

@@ -31,7 +31,7 @@ from gateway.models import (
 )
 
 _STALE_CLAIM = 10 * SECOND
-"""After this long another request may finish what a crashed one began under the same idempotency key."""
+"""After this long another request may finish what a crashed one began under the same key."""
 
 _SILENCE = 10 * SECOND
 """A worker process that has not been heard of for this long is not counted."""
@@ -240,7 +240,7 @@ class JobStore:
     # Working
 
     async def claim(self, job_id: str, claim: str, *, lease: int) -> View | None:
-        """Begin an attempt under `claim` for `lease` µs; None when the job is not to be worked on."""
+        """Begin an attempt under `claim` for `lease` µs; None: the job is not to be worked on."""
         reply = await self._run("claim_job", partition_of(job_id), job_id, claim, lease)
         return None if reply is None else self._view(job_id, reply)
 
@@ -258,7 +258,7 @@ class JobStore:
     async def renew(
         self, process: str, held: Mapping[int, Sequence[tuple[str, str]]], *, lease: int
     ) -> dict[str, Renewal]:
-        """Renew the leases of (job, claim) pairs, given by partition; the process's heartbeat there."""
+        """Renew the leases of (job, claim) pairs by partition; the process's heartbeat there."""
         replies = await self._store.run_all(
             [
                 self._call(
@@ -310,12 +310,15 @@ class JobStore:
             self._deliveries.retention.dead,
             end.attempt_record,
             end.by,
-            *(part for name, value in fields.items() if value is not None for part in (name, value)),
+            *(
+                part
+                for name, value in fields.items()
+                if value is not None
+                for part in (name, value)
+            ),
         ]
 
-    async def retry(
-        self, job_id: str, claim: str, *, delay: int, attempt_record: str
-    ) -> Retried:
+    async def retry(self, job_id: str, claim: str, *, delay: int, attempt_record: str) -> Retried:
         """Give the job back to be attempted again after `delay` µs."""
         result: int = await self._run(
             "retry", partition_of(job_id), job_id, claim, delay, attempt_record
@@ -360,7 +363,7 @@ class JobStore:
         }
 
     async def sweep(self, *, lease: int, at_most: int) -> tuple[int, list[View]]:
-        """Bring back jobs whose lease ran out; return how many, and those that must be ended instead."""
+        """Bring back jobs whose lease ran out; return how many, and those to be ended instead."""
         replies = await self._everywhere("sweep", lease, at_most)
         back, to_end = 0, []
         for now, came_back, ended in replies:

@@ -1,7 +1,7 @@
 """A worker process: Dramatiq's threads run handlers, one thread of its own speaks with the store.
 
-All of the process's traffic with the durable store goes through one event loop, so that there is one client, one
-pool, and one place where leases are renewed while handlers keep their threads busy.
+All of the process's traffic with the durable store goes through one event loop, so that there is
+one client, one pool, and one place where leases are renewed while handlers keep their threads busy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from config.settings import Settings
 from config.store import StoreError
+from delivery.configure import wait_for_store
 from gateway.callbacks import Renderer
 from gateway.leases import Leases
 from gateway.models import StoredFile
@@ -24,7 +25,7 @@ from gateway.urls import Urls
 _log = logging.getLogger("gateway.worker")
 
 _ENLIST_SECONDS = 2.0
-_START_SECONDS = 30.0
+_JOIN_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -35,9 +36,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self._loop = asyncio.new_event_loop()
         self.services: Services = open_services(settings)
-        self.leases = Leases(
-            self.services.jobs, self.services.clock, settings.jobs.lease_seconds
-        )
+        self.leases = Leases(self.services.jobs, self.services.clock, settings.jobs.lease_seconds)
         self.renderer = Renderer(urls=Urls(settings.public_url), ring=self.services.ring)
         self._threads = settings.worker.threads
         self._thread = threading.Thread(target=self._run_loop, name="store", daemon=True)
@@ -56,7 +55,7 @@ class Worker:
         """Leave the muster and close the connections."""
         self.call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_START_SECONDS)
+        self._thread.join(_JOIN_SECONDS)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run `coroutine` on the process's event loop and return its result; for other threads."""
@@ -72,7 +71,7 @@ class Worker:
         self._loop.run_forever()
 
     async def _begin(self) -> None:
-        await self.services.store.ready(_START_SECONDS)
+        await wait_for_store(self.services.store, self.services.settings)
         await self.services.jobs.enlist(self.leases.process, self._threads)
         self._tasks = [
             asyncio.create_task(self.leases.keep()),

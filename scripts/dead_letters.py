@@ -24,7 +24,7 @@ _VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
 
 if __name__ == "__main__" and _VENV_PYTHON.exists() and Path(sys.prefix) != ROOT / ".venv":
     # Run by whatever python3 is first on the path: go on in the one that has the libraries.
-    os.execv(_VENV_PYTHON, [str(_VENV_PYTHON), "-P", __file__, *sys.argv[1:]])
+    os.execv(_VENV_PYTHON, [str(_VENV_PYTHON), "-P", __file__, *sys.argv[1:]])  # noqa: S606
 
 from config.clock import rfc3339  # noqa: E402
 from config.ids import is_id  # noqa: E402
@@ -226,9 +226,7 @@ async def _replay(deliveries: DeliveryStore, options: argparse.Namespace) -> int
     done = await replay(deliveries, ids)
     if options.json:
         print(
-            json.dumps(
-                {"replayed": done.pending, "skipped": done.skipped, "unknown": done.unknown}
-            )
+            json.dumps({"replayed": done.pending, "skipped": done.skipped, "unknown": done.unknown})
         )
     else:
         print(f"{len(done.pending)} replayed")

@@ -1,4 +1,4 @@
-"""A whole gateway for a test: `./scripts/up` with its processes, started and stopped by the test."""
+"""A whole gateway for a test: `./scripts/up` and its processes, started and stopped by it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Gateway:
         return int(self.record()["pids"][role])
 
     def kill(self, role: str) -> None:
-        """End the process of `role`, and those it started, as a crash would; wait for its successor."""
+        """End the process of `role` and those it started, as a crash would; await the next."""
         pid = self.pid(role)
         for each in (*_descendants(pid), pid):
             os.kill(each, signal.SIGKILL)
@@ -145,7 +145,8 @@ def running(data: Path, settings: Mapping[str, str]) -> Iterator[Gateway]:
         process = subprocess.Popen(
             [*command, "--data-dir", str(data)],
             cwd=ROOT,
-            env=inherited | {"GATEWAY_BOOTSTRAP_API_KEY": API_KEY, "PYTHONPATH": str(ROOT), **settings},
+            env=inherited
+            | {"GATEWAY_BOOTSTRAP_API_KEY": API_KEY, "PYTHONPATH": str(ROOT), **settings},
             stdout=log,
             stderr=log,
         )

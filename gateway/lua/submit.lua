@@ -3,7 +3,7 @@
 -- KEYS 1 partition prefix
 -- ARGV 1 job, 2 tenant, 3 priority, 4 run at in µs or '', 5 endpoint or '', 6 its origin, 7 its sealed secret,
 --      8 its initial limit, then the job's fields: name, value, ...
--- Demands that no job of this identifier exists, now or as a tombstone; one that exists stays as it is.
+-- Demands nothing: a job of this identifier that exists stays as it is.
 -- Returns the job's view
 -- include: job
 -- include: delivery/register

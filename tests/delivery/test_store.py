@@ -47,7 +47,9 @@ def message(endpoint: Registration, path: str = "/hook") -> Message:
     )
 
 
-async def enqueue(deliveries: DeliveryStore, host: str, number: int = 1, tenant: str = "t1") -> list[str]:
+async def enqueue(
+    deliveries: DeliveryStore, host: str, number: int = 1, tenant: str = "t1"
+) -> list[str]:
     endpoint = registration(host, deliveries.partitions, tenant)
     await deliveries.register_endpoint(endpoint)
     messages = [message(endpoint) for _ in range(number)]
@@ -78,7 +80,7 @@ async def claim(deliveries: DeliveryStore, want: Wanted) -> list[Claimed]:
 
 
 async def claim_all(deliveries: DeliveryStore, want: Wanted) -> dict[int, Batch]:
-    return await deliveries.claim({at: want for at in range(deliveries.partitions)})
+    return await deliveries.claim(dict.fromkeys(range(deliveries.partitions), want))
 
 
 def over(
@@ -336,7 +338,8 @@ async def lapse(store: Store, deliveries: DeliveryStore) -> None:
     for partition in range(deliveries.partitions):
         prefix = f"gw:{{p{partition:02d}}}:"
         async for key in store.client.scan_iter(f"{prefix}ep:*:inflight"):
-            for member in await store.client.zrange(key, 0, -1):
+            members: list[bytes] = await store.client.zrange(key, 0, -1)  # type: ignore[assignment]
+            for member in members:
                 await store.client.zadd(key, {member: 1})
             endpoint = key.decode().split(":")[-2]
             await store.client.zadd(f"{prefix}agenda", {endpoint: 1})

@@ -188,9 +188,7 @@ def test_an_idempotency_key_makes_one_job(gateway: Gateway) -> None:
     assert (first.status_code, again.status_code) == (202, 202)
     assert again.json()["jobId"] == first.json()["jobId"]
     assert again.headers["idempotent-replayed"] == "true"
-    other = gateway.client.post(
-        "/v1/jobs", json=body | {"input": {"payload": 2}}, headers=headers
-    )
+    other = gateway.client.post("/v1/jobs", json=body | {"input": {"payload": 2}}, headers=headers)
     assert other.status_code == 422
 
 

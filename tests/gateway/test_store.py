@@ -309,7 +309,8 @@ async def test_a_retry_without_delay_is_rung_at_once(jobs: JobStore) -> None:
 async def lapse(store: Store, jobs: JobStore) -> None:
     for partition in range(jobs.partitions):
         leases = f"gw:{{p{partition:02d}}}:leases"
-        for member in await store.client.zrange(leases, 0, -1):
+        members: list[bytes] = await store.client.zrange(leases, 0, -1)  # type: ignore[assignment]
+        for member in members:
             await store.client.zadd(leases, {member: 1})
 
 
@@ -433,7 +434,7 @@ async def test_at_the_memory_limit_submits_are_refused_and_the_rest_drains(
 ) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    limit = (await store.client.config_get("maxmemory"))["maxmemory"]
+    limit = str((await store.client.config_get("maxmemory"))["maxmemory"])
     await store.client.config_set("maxmemory", 1)
     try:
         with pytest.raises(StoreFull):

@@ -1,0 +1,63 @@
+"""What the settings mean to delivery, for every process that uses its store or its rules."""
+
+from __future__ import annotations
+
+from config.clock import SECOND
+from config.settings import DeliverySettings, Settings
+from config.store import Store, agree_on_partitions, connect
+from delivery.egress import Policy
+from delivery.sealing import KeyRing
+from delivery.store import DeliveryStore, Retention
+
+_STORE_PATIENCE = 30.0
+"""Seconds that a starting process waits for the store."""
+
+
+def connect_store(settings: Settings) -> Store:
+    """Return the durable store; it is connected to at first use."""
+    return connect(
+        settings.store.url,
+        max_connections=settings.store.max_connections,
+        socket_timeout=settings.store.socket_timeout_seconds,
+    )
+
+
+async def wait_for_store(store: Store, settings: Settings) -> None:
+    """Return once the store answers and agrees on the number of partitions.
+
+    Raises:
+        StoreUnavailable: it did not answer for half a minute.
+        PartitionsDiffer: it was made with another number.
+    """
+    await store.ready(_STORE_PATIENCE)
+    await agree_on_partitions(store, settings.store.partitions)
+
+
+def delivery_store(settings: Settings, store: Store) -> DeliveryStore:
+    """Return delivery's transitions over `store`, with the retention that the settings ask for."""
+    limits = settings.delivery
+    retention = Retention(
+        delivered=int(limits.delivered_retention_seconds * SECOND),
+        dead=int(limits.dead_retention_seconds * SECOND),
+        initial_limit=limits.endpoint_limit_initial,
+        max_limit=limits.endpoint_limit_max,
+    )
+    return DeliveryStore(store, settings.store.partitions, retention)
+
+
+def key_ring(settings: Settings) -> KeyRing:
+    """Return the sealing keys.
+
+    Raises:
+        SealError: none, or malformed.
+    """
+    return KeyRing.parse(settings.sealing.keys.get_secret_value())
+
+
+def policy_of(limits: DeliverySettings) -> Policy:
+    """Return where deliveries may go."""
+    return Policy(
+        allow_http=limits.allow_http,
+        allow_loopback=limits.allow_loopback,
+        ports=frozenset(limits.ports) or None,
+    )
