@@ -48,7 +48,7 @@ class Gateway:
         for each in (*_descendants(pid), pid):
             os.kill(each, signal.SIGKILL)
         assert eventually(lambda: not is_alive(pid))
-        assert eventually(lambda: self.pid(role) != pid)
+        assert eventually(lambda: self.record()["pids"].get(role, pid) != pid)
 
     def submit(self, **members: Any) -> dict[str, Any]:
         """Submit a job; return its document."""
