@@ -7,7 +7,9 @@ frozen `Settings` or raises one `SettingsError` with every problem found.
 import base64
 import binascii
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 from urllib.parse import urlsplit
@@ -27,10 +29,24 @@ from config.layers import ENVIRONMENT, PREFIX, Draft, Tree, Variable, gather
 LEASE_MARGIN_SECONDS: Final = 10
 """Time left between the end of the slowest attempt and the end of its lease, to record it."""
 
+MAX_REQUEST_SECONDS: Final = 3_600
+"""The longest that `http.request` waits for an answer."""
+
 _STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _ARTIFACT_SCHEMES: Final = ("file://", "s3://", "gs://", "az://")
 
+# Not the grammar for what clients send: an operator may name a service beside the gateway, by a
+# short name or a private address. What is built on it is still one URL to every parser.
+_UPSTREAM_ADDRESS: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?P<port>:\d{1,5})?"
+    r"(?P<path>(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)*)",
+    re.ASCII,
+)
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
+_HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,8190}[!-~])?", re.ASCII)
+
 Profile = Literal["development", "production"]
+Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class SettingsError(Exception):
@@ -87,6 +103,32 @@ def _sealing_keys(secret: SecretStr) -> SecretStr:
         if not kid or not colon or len(key) != 32:
             raise ValueError("every key must be kid:base64 of 32 bytes")
     return secret
+
+
+def _upstream_address(url: str) -> str:
+    found = _UPSTREAM_ADDRESS.fullmatch(url)
+    if found is None:
+        raise ValueError(
+            "must be http or https, a host, and perhaps a port and a path; no query, fragment or "
+            "user name"
+        )
+    if found["port"] and not 1 <= int(found["port"][1:]) <= 65_535:
+        raise ValueError("must have a port from 1 to 65535")
+    if not {".", ".."}.isdisjoint(found["path"].lower().replace("%2e", ".").split("/")):
+        raise ValueError("must have no . or .. in its path")
+    return url.rstrip("/")
+
+
+def _header_name(name: str) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("must be the name of an HTTP header")
+    return name.lower()
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    if not _HEADER_VALUE.fullmatch(value.get_secret_value()):
+        raise ValueError("must be printable ASCII without spaces around it")
+    return value
 
 
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
@@ -154,6 +196,7 @@ class WorkerSettings(_Section):
 
     processes: Annotated[int, Field(ge=1, le=1000)]
     threads: Annotated[int, Field(ge=1, le=1000)]
+    grace_seconds: Annotated[float, Field(ge=0, le=3600)]
 
 
 class DeliverySettings(_Section):
@@ -193,6 +236,47 @@ class SealingSettings(_Section):
     keys_file: str
 
 
+class UpstreamSettings(_Section):
+    """A service that `http.request` may call; `defaults.toml` explains each setting."""
+
+    base_url: Annotated[str, AfterValidator(_upstream_address)]
+    headers: Annotated[
+        dict[
+            Annotated[str, AfterValidator(_header_name)],
+            Annotated[SecretStr, AfterValidator(_header_value)],
+        ],
+        Field(max_length=50),
+    ] = {}
+    methods: Annotated[tuple[Method, ...], Field(min_length=1, max_length=100)] = get_args(Method)
+    timeout_seconds: Annotated[float, Field(gt=0, le=MAX_REQUEST_SECONDS)] = 60
+    max_answer_bytes: Bytes = 64 * 2**20
+    breaker_failures: Annotated[int, Field(ge=1, le=1_000_000)] = 5
+    breaker_wait_seconds: Seconds = 30
+
+
+class HttpRequestSettings(_Section):
+    """What `http.request` may call besides the upstreams."""
+
+    allow_any_url: bool
+    timeout_seconds: Annotated[float, Field(gt=0, le=MAX_REQUEST_SECONDS)]
+    max_answer_bytes: Bytes
+    breaker_failures: Annotated[int, Field(ge=1, le=1_000_000)]
+    breaker_wait_seconds: Seconds
+
+
+class VideoSettings(_Section):
+    """What `video.transcode` takes on."""
+
+    max_source_bytes: Bytes
+    max_output_bytes: Bytes
+    max_duration_seconds: Seconds
+    fetch_timeout_seconds: Seconds
+    threads: Annotated[int, Field(ge=0, le=1000)]
+
+
+UpstreamName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+
+
 class Settings(_Section):
     """Every setting of one process, checked against each other."""
 
@@ -208,6 +292,9 @@ class Settings(_Section):
     delivery: DeliverySettings
     artifacts: ArtifactsSettings
     sealing: SealingSettings
+    upstreams: Annotated[dict[UpstreamName, UpstreamSettings], Field(max_length=1000)]
+    http_request: HttpRequestSettings
+    video: VideoSettings
 
     @property
     def is_development(self) -> bool:
@@ -238,6 +325,15 @@ VARIABLES: Final[Mapping[str, Variable]] = {v.name: v for v in _variables()}
 def environment() -> dict[str, str]:
     """A copy of this process's environment."""
     return dict(os.environ)
+
+
+@cache
+def current_settings() -> Settings:
+    """The settings of this process, for job handlers and their inputs; read at first use.
+
+    Raises SettingsError as `load_settings` does.
+    """
+    return load_settings(environment())
 
 
 def draft_settings(environ: Mapping[str, str]) -> Draft:
@@ -285,7 +381,7 @@ def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -> 
         names = tuple(str(part) for part in where if isinstance(part, str))
         source = origins.get(names, "")
         if source == ENVIRONMENT:
-            source = PREFIX + "_".join(names).upper()
+            source = _variable_of(names)
         suffix = f" (from {source})" if source else ""
         match detail["type"]:
             case "extra_forbidden":
@@ -295,6 +391,14 @@ def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -> 
             case _:
                 message = detail["msg"].removeprefix("Value error, ")
         yield f"{'.'.join(map(str, where))}: {message}{suffix}"
+
+
+def _variable_of(path: tuple[str, ...]) -> str:
+    """The variable that holds the setting at `path`, which may lie inside a table."""
+    for variable in VARIABLES.values():
+        if path[: len(variable.path)] == variable.path:
+            return variable.name
+    return PREFIX + "_".join(path).upper()
 
 
 def conflicts(settings: Settings) -> Iterator[str]:

@@ -14,7 +14,7 @@ from config import log
 from config.parent import watch_parent
 from config.settings import environment, load_settings
 from gateway.broker import ACTOR, QUEUE, make_broker
-from gateway.run import run_job
+from gateway.run import end_overtime, run_job
 from gateway.worker import Worker
 
 
@@ -26,6 +26,9 @@ class _Life(Middleware):
 
     def before_worker_boot(self, _broker: Broker, _consumers: Consumers) -> None:
         self._worker.start()
+
+    def before_worker_shutdown(self, _broker: Broker, _consumers: Consumers) -> None:
+        self._worker.wind_down()
 
     def after_worker_shutdown(self, _broker: Broker, _consumers: Consumers) -> None:
         self._worker.stop()
@@ -40,7 +43,7 @@ def set_up() -> None:
     log.configure("worker")
     watch_parent()
     settings = load_settings(environment())
-    worker = Worker(settings)
+    worker = Worker(settings, lambda held: end_overtime(held, worker))
     broker = make_broker(settings, [_Life(worker)])
     dramatiq.set_broker(broker)
 

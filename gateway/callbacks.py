@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from config.clock import SECOND
 from config.ids import derived_id, partition_of
 from delivery.models import Message
 from delivery.sealing import KeyRing
@@ -16,8 +17,14 @@ from gateway import tickets
 from gateway.documents import event_body
 from gateway.models import Job, StoredFile, compact
 from gateway.outcomes import Finish
-from gateway.store import End
 from gateway.urls import Urls
+from gateway.work import End
+
+
+EXPIRING = "job.expiring"
+
+NOTICE = 3_600 * SECOND
+"""How long before the end of unread results their owner is told, in µs; at most a quarter of their life."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +91,21 @@ class Renderer:
             progress=ended.progress,
             error=ended.error,
             error_code=ended.error_code,
+            progress_message=ended.message,
+            notice_at=self._notice_at(ended),
         )
+
+    def _notice_at(self, job: Job) -> int | None:
+        """Return when to tell that the results are about to go, None if nobody asked to be told."""
+        if job.callback is None or EXPIRING not in job.callback.events:
+            return None
+        if job.status != "completed" or job.expires_at is None:
+            return None
+        return job.expires_at - min(NOTICE, job.result_ttl // 4)
+
+    def notice(self, job: Job, *, at: int) -> Message | None:
+        """Return the message that tells that the job's results are about to go."""
+        return self._owed(job, EXPIRING, sequence=job.rev, at=at)
 
     def _owed(self, job: Job, event: str, *, sequence: int, at: int) -> Message | None:
         """Return the message that `event` owes, None if nobody asked for it."""

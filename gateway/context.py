@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from config.clock import Clock
-from config.store import StoreError
 from gateway.artifacts import ArtifactStore, output_path
 from gateway.handlers import (
     Artifact,
@@ -20,12 +18,7 @@ from gateway.handlers import (
     artifact_uri,
 )
 from gateway.leases import Held
-from gateway.models import StoredFile
-
-if TYPE_CHECKING:
-    from gateway.worker import Worker
-
-_log = logging.getLogger("gateway.context")
+from gateway.models import Job, StoredFile
 
 MAX_ARTIFACT = 16 * 1024**3
 """The largest artifact, in bytes."""
@@ -42,14 +35,13 @@ _COMPLETE = 100
 class RunningJob:
     """A `JobContext` over the real store, used from the handler's thread."""
 
-    def __init__(self, held: Held, worker: Worker) -> None:
+    def __init__(self, held: Held, artifacts: ArtifactStore, clock: Clock) -> None:
+        """Serve the attempt that `held` stands for."""
         self._held = held
-        self._worker = worker
-        self._clock: Clock = worker.services.clock
-        self._artifacts: ArtifactStore = worker.services.artifacts
+        self._artifacts = artifacts
+        self._clock = clock
         self._saved: dict[str, StoredFile] = {}
         self._open = ExitStack()
-        self._deadline = self._clock.monotonic() + held.job.timeout
 
     @property
     def id(self) -> str:
@@ -79,27 +71,14 @@ class RunningJob:
     def progress(self, percent: int, message: str) -> None:
         """Tell how far the job is; also the point at which a cancel or the deadline takes effect.
 
+        Costs no round trip: the newest report of all jobs of a process is written ten times a second.
+
         Raises:
             JobCancelled: the job should stop now.
             JobError: its time is up.
         """
         self._check()
-        percent = min(max(int(percent), 0), _COMPLETE)
-        try:
-            said = self._worker.call(
-                self._worker.services.jobs.progress(
-                    self.id, self._held.claim, percent, message[:MAX_MESSAGE]
-                )
-            )
-        except StoreError as error:
-            # Progress is for people who watch; the work does not stop for want of it.
-            _log.warning("job.progress_not_written", extra={"job": self.id, "error": str(error)})
-            return
-        if said is None:
-            self._held.lose()
-        elif said.cancel_requested:
-            self._held.cancel()
-        self._check()
+        self._held.report(min(max(int(percent), 0), _COMPLETE), message[:MAX_MESSAGE])
 
     def sleep(self, seconds: float) -> None:
         """Wait, and be woken early by a cancel.
@@ -108,7 +87,7 @@ class RunningJob:
             JobCancelled: the job should stop now.
             JobError: its time is up.
         """
-        left = self._deadline - self._clock.monotonic()
+        left = self._held.deadline - self._clock.monotonic()
         self._held.stop.wait(max(0.0, min(seconds, left)))
         self._check()
 
@@ -155,12 +134,16 @@ class RunningJob:
         return self._held.job.files[file.part]
 
     def _check(self) -> None:
-        if self._held.is_lost or self._held.is_cancelled:
+        if self._held.stop.is_set():
             raise JobCancelled
-        if self._clock.monotonic() > self._deadline:
-            limit = f"{self._held.job.timeout:g}"
-            raise JobError(
-                f"The job took longer than its limit of {limit} seconds.",
-                code="timeout",
-                retry=True,
-            )
+        if self._clock.monotonic() > self._held.deadline:
+            raise time_is_up(self._held.job)
+
+
+def time_is_up(job: Job) -> JobError:
+    """Return what an attempt ends with that took longer than it may."""
+    return JobError(
+        f"The job took longer than its limit of {job.timeout:g} seconds.",
+        code="timeout",
+        retry=True,
+    )

@@ -71,12 +71,18 @@ def version(view: View) -> str:
 
 
 def estimated_completion(view: View) -> int | None:
-    """Return when the job should end (µs) if it goes on as so far; None when nothing says so."""
+    """Return when the attempt under way should end (µs); None where nothing says anything.
+
+    From its progress so far, as if it went on at that pace; before any, from how long attempts at
+    this type of job took lately.
+    """
     job = view.job
-    if job.status != "processing" or job.started_at is None or job.progress <= 0:
+    started = job.attempt_at or job.started_at
+    if job.status != "processing" or started is None:
         return None
-    elapsed = max(0, view.now - job.started_at)
-    return job.started_at + elapsed * 100 // job.progress
+    if job.progress > 0:
+        return started + max(0, view.now - started) * 100 // job.progress
+    return None if view.usual is None else max(view.now, started + view.usual)
 
 
 def retry_after(view: View, rand: float) -> int:

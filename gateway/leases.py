@@ -1,4 +1,4 @@
-"""The jobs this process holds, and the renewing of their leases.
+"""The jobs this process holds: their leases renewed, their progress written, their stops passed on.
 
 A lease's length is judged from this process's monotonic clock at the moment its renewal was sent:
 the store can only have begun it later.
@@ -13,33 +13,76 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
 
-from config.clock import SECOND, StoreClock
+from tenacity import AsyncRetrying, retry_if_exception_type
+from tenacity.wait import wait_random_exponential
+
+from config.clock import SECOND, Clock
 from config.ids import partition_of, random_float, random_text
-from config.store import StoreError
+from config.store import Store, StoreError, partition_prefix
 from gateway.models import Job
-from gateway.store import JobStore
+from gateway.work import Report, WorkStore
 
 _log = logging.getLogger("gateway.leases")
 
 _RENEWALS_PER_LEASE = 3
 
+PROGRESS_SECONDS = 0.1
+"""Seconds between two writes of progress: the last report of that time is the one written."""
+
 
 class Held:
-    """One job under this process's claim. Read by the handler's thread, written by the renewing
-    one.
+    """One job under this process's claim: what its handler's thread and the renewing loop share.
 
     Attributes:
         job: as it was claimed.
         claim: the fencing token.
-        stop: set when the handler should stop: cancelling was asked for, or the claim is lost.
+        deadline: when the attempt's time is up, in seconds of the monotonic clock.
+        stop: set when the handler should stop, for whichever of these reasons:
+        is_lost: the claim is lost; whatever is written under it is void.
+        is_cancelled: cancelling was asked for.
+        is_released: the process stops and gives the job back.
+        rev: the newest revision this process knows of.
+        percent, message: the newest report of progress.
     """
 
-    def __init__(self, job: Job, claim: str) -> None:
+    def __init__(self, job: Job, claim: str, deadline: float) -> None:
         self.job = job
         self.claim = claim
+        self.deadline = deadline
         self.stop = threading.Event()
         self.is_lost = False
-        self.is_cancelled = False
+        self.is_cancelled = job.cancel_requested
+        self.is_released = False
+        self.rev = job.rev
+        self.percent = job.progress
+        self.message = job.message
+        self._unwritten = False
+        self._ending = False
+        self._lock = threading.Lock()
+
+    def report(self, percent: int, message: str) -> None:
+        """Take in a report of progress, to be written with the next ones."""
+        with self._lock:
+            self.percent, self.message = percent, message
+            self._unwritten = True
+
+    def take_report(self) -> Report | None:
+        """Return what is to be written, if anything is."""
+        with self._lock:
+            if not self._unwritten or self._ending:
+                return None
+            self._unwritten = False
+            return Report(
+                job_id=self.job.id,
+                claim=self.claim,
+                percent=self.percent,
+                message=self.message or "",
+            )
+
+    def begin_ending(self) -> None:
+        """Write no progress from here on: the end carries it."""
+        with self._lock:
+            self._ending = True
 
     def lose(self) -> None:
         """Note that the claim is lost."""
@@ -51,18 +94,25 @@ class Held:
         self.is_cancelled = True
         self.stop.set()
 
+    def release(self) -> None:
+        """Note that the process stops."""
+        self.is_released = True
+        self.stop.set()
+
 
 class Leases:
-    """What a worker process holds."""
+    """What a worker process holds. The threads of handlers enter and leave; one loop keeps."""
 
-    def __init__(self, jobs: JobStore, clock: StoreClock, lease: float) -> None:
-        """Renew leases of `lease` seconds in `jobs`."""
+    def __init__(self, work: WorkStore, store: Store, clock: Clock, lease: float) -> None:
+        """Renew leases of `lease` seconds through `work`."""
         self.process = f"wp-{random_text(12)}"
-        self._jobs = jobs
+        self._work = work
+        self._store = store
         self._clock = clock
         self._lease = lease
         self._held: dict[str, Held] = {}
         self._lock = threading.Lock()
+        self._suspect = threading.Lock()
 
     @property
     def length(self) -> int:
@@ -74,6 +124,19 @@ class Leases:
         return f"{self.process}:{random_text(12)}"
 
     @contextmanager
+    def suspect_place(self) -> Iterator[bool]:
+        """Try for the process's one place for a job that processes died of; tell whether it is free.
+
+        If the process dies of such a job, only that one is to blame.
+        """
+        free = self._suspect.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                self._suspect.release()
+
+    @contextmanager
     def holding(self, held: Held) -> Iterator[None]:
         """Keep `held` renewed for as long as the block runs."""
         with self._lock:
@@ -83,6 +146,12 @@ class Leases:
         finally:
             with self._lock:
                 self._held.pop(held.job.id, None)
+
+    def all(self) -> list[Held]:
+        """Return what is held now, in order of partitions."""
+        with self._lock:
+            held = list(self._held.values())
+        return sorted(held, key=lambda each: partition_of(each.job.id))
 
     async def keep(self) -> None:
         """Renew for ever."""
@@ -101,13 +170,12 @@ class Leases:
         Raises:
             StoreError: none was renewed, as far as is known.
         """
-        with self._lock:
-            held = sorted(self._held.values(), key=lambda each: partition_of(each.job.id))
+        held = self.all()
         pairs = {
             partition: [(each.job.id, each.claim) for each in group]
             for partition, group in groupby(held, key=lambda each: partition_of(each.job.id))
         }
-        renewals = await self._jobs.renew(self.process, pairs, lease=self.length)
+        renewals = await self._work.renew(pairs, lease=self.length)
         for each in held:
             match renewals[each.job.id]:
                 case "lost":
@@ -116,6 +184,46 @@ class Leases:
                     each.cancel()
                 case "held":
                     pass
+
+    async def write_progress(self) -> None:
+        """Write the newest reports of all handlers together, for ever."""
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            reported = [(held, held.take_report()) for held in self.all()]
+            reports = [report for _, report in reported if report]
+            if not reports:
+                continue
+            try:
+                said = await self._work.progress(reports)
+            except StoreError as error:
+                # Progress is for people who watch; the work does not stop for want of it.
+                _log.warning("leases.progress_not_written", extra={"error": str(error)})
+                continue
+            for held, answer in zip(
+                (held for held, report in reported if report), said, strict=True
+            ):
+                if answer is None:
+                    self._missing(held)
+                    continue
+                held.rev = answer.rev
+                if answer.cancel_requested:
+                    held.cancel()
+
+    async def listen(self, partitions: int) -> None:
+        """Look at once, for ever, when a script says that one of this process's jobs should stop."""
+        channels = [
+            f"{partition_prefix(partition)}wake:worker:{self.process}"
+            for partition in range(partitions)
+        ]
+        async for attempt in AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            retry=retry_if_exception_type((StoreError, OSError)),
+        ):
+            with attempt:
+                async with self._store.subscription(*channels) as messages:
+                    await self.renew()
+                    async for _ in messages:
+                        await self.renew()
 
     def _missing(self, held: Held) -> None:
         with self._lock:

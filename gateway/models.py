@@ -121,11 +121,13 @@ class Job:
     attempt: int = 0
     max_attempts: int = 1
     timeout: float = 0
+    queue_timeout: float | None = None
     result_ttl: int = 0
     created_at: int = 0
     run_at: int | None = None
     next_run_at: int | None = None
     started_at: int | None = None
+    attempt_at: int | None = None
     updated_at: int = 0
     completed_at: int | None = None
     expires_at: int | None = None
@@ -140,6 +142,9 @@ class Job:
     retry_of: str | None = None
     retried_as: str | None = None
     claim: str | None = None
+    lost: int = 0
+    read_at: int | None = None
+    attempts: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def is_terminal(self) -> bool:
@@ -155,11 +160,13 @@ class View:
         job: the job.
         callback: None without a callback URL.
         now: the store's time at the reading, µs.
+        usual: µs that completed attempts at jobs of this type took lately; None for the first.
     """
 
     job: Job
     callback: CallbackState | None
     now: int
+    usual: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +201,7 @@ def encode_fields(job: Job) -> dict[str, str | bytes | int | float]:
         "attempt": job.attempt or None,
         "maxAttempts": job.max_attempts,
         "timeout": job.timeout,
+        "queueTimeout": job.queue_timeout,
         "resultTtl": job.result_ttl,
         "runAt": job.run_at,
         "nextRunAt": job.next_run_at,
@@ -235,11 +243,13 @@ def decode_fields(job_id: str, kept: Mapping[str, bytes]) -> Job:
         attempt=_int(kept, "attempt") or 0,
         max_attempts=int(kept["maxAttempts"]),
         timeout=float(kept["timeout"]),
+        queue_timeout=float(kept["queueTimeout"]) if "queueTimeout" in kept else None,
         result_ttl=int(kept["resultTtl"]),
         created_at=int(kept["createdAt"]),
         run_at=_int(kept, "runAt"),
         next_run_at=_int(kept, "nextRunAt"),
         started_at=_int(kept, "startedAt"),
+        attempt_at=_int(kept, "attemptAt"),
         updated_at=int(kept["updatedAt"]),
         completed_at=_int(kept, "completedAt"),
         expires_at=_int(kept, "expiresAt"),
@@ -254,6 +264,9 @@ def decode_fields(job_id: str, kept: Mapping[str, bytes]) -> Job:
         retry_of=_text(kept, "retryOf"),
         retried_as=_text(kept, "retriedAs"),
         claim=_text(kept, "claim"),
+        lost=_int(kept, "lost") or 0,
+        read_at=_int(kept, "readAt"),
+        attempts=_decode_attempts(kept),
     )
 
 
@@ -298,6 +311,11 @@ def _decode_callback(kept: Mapping[str, bytes]) -> Callback | None:
         signature=_text(kept, "signature") or "v1",
         payload=_text(kept, "payload") or "standard",
     )
+
+
+def _decode_attempts(kept: Mapping[str, bytes]) -> tuple[Mapping[str, Any], ...]:
+    numbers = sorted(int(name[1:]) for name in kept if name[0] == "a" and name[1:].isdigit())
+    return tuple({"number": n, **json.loads(kept[f"a{n}"])} for n in numbers)
 
 
 def _json(kept: Mapping[str, bytes], name: str) -> Any:

@@ -1,13 +1,19 @@
 """What can come of an attempt at a job, and what follows from it. No I/O.
 
-Returned    the handler gave its result
-Raised      it raised, or its result could not be used
-Stopped     it was told to stop, because cancelling was asked for
-Abandoned   the claim was lost: somebody else decides now
+| outcome | what happened |
+|---|---|
+| Returned | the handler gave its result |
+| Raised | it raised, or its result could not be used |
+| Stopped | it was told to stop, because cancelling was asked for |
+| Interrupted | it was told to stop, because its process stops |
+| Abandoned | the claim was lost: somebody else decides now |
 
-Finish      the job ends
-Again       it waits for its next attempt
-Leave       nothing is written
+| next step | what follows |
+|---|---|
+| Finish | the job ends |
+| Again | it waits for its next attempt |
+| HandBack | another process may take it at once |
+| Leave | nothing is written |
 """
 
 from __future__ import annotations
@@ -54,11 +60,16 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """The handler stopped because its process does; the attempt does not count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Abandoned:
     """The claim is lost; whatever was done is void."""
 
 
-AttemptOutcome = Returned | Raised | Stopped | Abandoned
+AttemptOutcome = Returned | Raised | Stopped | Interrupted | Abandoned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +97,16 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandBack:
+    """Another process may take it at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
     """Nothing is written."""
 
 
-NextStep = Finish | Again | Leave
+NextStep = Finish | Again | HandBack | Leave
 
 
 def decide(job: Job, outcome: AttemptOutcome, *, gaps: Sequence[float], rand: float) -> NextStep:
@@ -107,6 +123,8 @@ def decide(job: Job, outcome: AttemptOutcome, *, gaps: Sequence[float], rand: fl
             return Finish(status="completed", results=results)
         case Stopped():
             return Finish(status="cancelled")
+        case Interrupted():
+            return HandBack()
         case Abandoned():
             return Leave()
         case Raised(retry=True) if job.attempt < job.max_attempts:

@@ -24,9 +24,10 @@ from gateway.artifacts import ArtifactError, job_prefix
 from gateway.broker import BrokerUnavailable, queue_length, ring
 from gateway.callbacks import Renderer
 from gateway.models import View, compact
+from gateway.outbox import Overdue
 from gateway.outcomes import Finish
 from gateway.services import Services
-from gateway.store import Changed
+from gateway.work import Changed
 
 _log = logging.getLogger("gateway.relay")
 
@@ -42,13 +43,13 @@ class Relay:
 
     def __init__(self, services: Services, broker: RedisBroker, renderer: Renderer) -> None:
         self._services = services
-        self._jobs = services.jobs
+        self._outbox = services.outbox
         self._broker = broker
         self._renderer = renderer
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._live_threads = 0
-        self._rung = dict.fromkeys(range(self._jobs.partitions), 0)
+        self._live: dict[str, int] = {}
+        self._rung = dict.fromkeys(range(self._outbox.partitions), 0)
 
     def stop(self) -> None:
         """End `run` after the round under way."""
@@ -62,6 +63,7 @@ class Relay:
             self._every(limits.sweep_seconds, self._muster),
             self._every(limits.sweep_seconds, self._sweep),
             self._every(limits.sweep_seconds, self._expire),
+            self._every(limits.sweep_seconds, self._notify),
             self._listen(),
         ]
         background = [asyncio.create_task(loop) for loop in loops]
@@ -91,11 +93,11 @@ class Relay:
     async def _ring_round(self) -> float:
         """Ring for what the window has room for; return the seconds to the next round."""
         limits = self._services.settings.jobs
-        window = _WINDOW_PER_THREAD * self._live_threads
+        window = _WINDOW_PER_THREAD * sum(self._live.values())
         queued = await asyncio.to_thread(queue_length, self._broker)
         # What the broker still holds was not lost: ringing for it again would only pile up.
         overdue = queued < max(1, window)
-        rung = await self._jobs.ring(
+        rung = await self._outbox.ring(
             self._windows(window),
             again=int(limits.ring_again_seconds * SECOND),
             again_at_most=int(limits.ring_again_max_seconds * SECOND),
@@ -115,51 +117,65 @@ class Relay:
         return {partition: rung + part for partition, rung in self._rung.items()}
 
     async def _muster(self) -> None:
-        threads = await self._jobs.live_threads()
-        if threads > self._live_threads:
+        live = await self._outbox.muster()
+        if sum(live.values()) > sum(self._live.values()):
             self._wake.set()
-        self._live_threads = threads
+        self._live = live
 
     async def _sweep(self) -> None:
         lease = int(self._services.settings.jobs.lease_seconds * SECOND)
-        back, to_end = await self._jobs.sweep(lease=lease, at_most=_AT_ONCE)
+        back, overdue = await self._outbox.sweep(self._live, lease=lease, at_most=_AT_ONCE)
         if back:
             _log.warning("relay.jobs_came_back", extra={"count": back})
             self._wake.set()
-        for view in to_end:
-            await self._end_orphan(view)
+        for each in overdue:
+            await self._end(each)
 
-    async def _end_orphan(self, view: View | None) -> None:
-        """End a job whose last attempt was lost, unless its worker comes back first."""
+    async def _end(self, overdue: Overdue) -> None:
+        """End a job that time has run out for, unless something else happened to it meanwhile."""
+        held = overdue.view.job.claim or ""
+        view = overdue.view
         for _ in range(_RENDERINGS):
-            if view is None or view.job.status != "processing" or view.job.claim is None:
+            if (view.job.claim or "") != held or view.job.is_terminal:
                 return
             end = self._renderer.end(
                 view.job,
-                _orphaned(view),
-                claim=view.job.claim,
-                by=f"sweep:{view.job.claim}",
+                _end_of(view, overdue.reason),
+                claim=held,
+                by=f"{overdue.reason}:{held}",
                 at=self._services.clock.now(),
-                attempt_record=compact({"outcome": "lost"}),
+                attempt_record=compact({"outcome": "lost", "claim": held}),
             )
-            result = await self._jobs.finish(view.job.id, end)
+            result = await self._services.work.finish(view.job.id, end)
             if not isinstance(result, Changed):
-                _log.warning("relay.job_orphaned", extra={"job": view.job.id})
+                _log.warning(
+                    "relay.job_ended", extra={"job": view.job.id, "reason": overdue.reason}
+                )
                 return
             view = result.view
 
     async def _expire(self) -> None:
         limits = self._services.settings.jobs
-        expired, doomed = await self._jobs.expire(
-            tombstone_life=int(limits.tombstone_seconds * SECOND),
-            after_callback=int(limits.result_ttl_seconds * SECOND),
-            at_most=_AT_ONCE,
-        )
-        if expired:
-            _log.info("relay.expired", extra={"count": expired})
-        for job_id in doomed:
-            await self._services.artifacts.delete_prefix(job_prefix(job_id))
-            await self._jobs.forget_files(job_id)
+        more = True
+        # In small steps, as long as there is more: jobs go as fast as they come.
+        while more:
+            more, doomed = await self._outbox.expire(
+                tombstone_life=int(limits.tombstone_seconds * SECOND),
+                after_callback=int(limits.result_ttl_seconds * SECOND),
+                at_most=_AT_ONCE,
+            )
+            for job_id in doomed:
+                await self._services.artifacts.delete_prefix(job_prefix(job_id))
+                await self._outbox.forget_files(job_id)
+            more = more or len(doomed) >= _AT_ONCE
+
+    async def _notify(self) -> None:
+        """Owe a callback for each job whose results are about to go unread."""
+        for view in await self._outbox.notices(at_most=_AT_ONCE):
+            message = self._renderer.notice(view.job, at=self._services.clock.now())
+            if message is not None:
+                # One that changed since is found again.
+                await self._outbox.notify(view.job.id, view.job.rev, message)
 
     async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -174,7 +190,8 @@ class Relay:
 
     async def _listen(self) -> None:
         channels = [
-            f"{partition_prefix(partition)}wake:relay" for partition in range(self._jobs.partitions)
+            f"{partition_prefix(partition)}wake:relay"
+            for partition in range(self._outbox.partitions)
         ]
         async for attempt in AsyncRetrying(
             wait=wait_random_exponential(multiplier=0.1, max=2),
@@ -187,11 +204,14 @@ class Relay:
                         self._wake.set()
 
 
-def _orphaned(view: View) -> Finish:
+_REASONS = {
+    "orphaned": "The worker that ran the job was lost, and no attempts are left.",
+    "poison": "The job was stopped for good: too many worker processes died while they ran it.",
+    "queue_timeout": "The job did not begin within the time it was given.",
+}
+
+
+def _end_of(view: View, reason: str) -> Finish:
     if view.job.cancel_requested:
         return Finish(status="cancelled")
-    return Finish(
-        status="failed",
-        error="The worker that ran the job was lost, and no attempts are left.",
-        error_code="orphaned",
-    )
+    return Finish(status="failed", error=_REASONS[reason], error_code=reason)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, assert_never, cast
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, assert_never
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
@@ -19,22 +21,25 @@ from config.clock import rfc3339
 from config.ids import random_float
 from config.store import StoreFull, StoreUnavailable
 from gateway.artifacts import job_prefix
-from gateway.context import RunningJob
+from gateway.context import RunningJob, time_is_up
 from gateway.handlers import HandlersError, JobCancelled, JobError
 from gateway.leases import Held
-from gateway.models import StoredFile, View, compact
+from gateway.models import Job, StoredFile, View, compact
 from gateway.outcomes import (
     Abandoned,
     Again,
     AttemptOutcome,
     Finish,
+    HandBack,
+    Interrupted,
     Leave,
+    NextStep,
     Raised,
     Returned,
     Stopped,
     decide,
 )
-from gateway.store import Changed, End, Ended, Lost, Retried
+from gateway.work import Changed, Ended, Lost
 from gateway.worker import Worker
 
 _log = logging.getLogger("gateway.run")
@@ -51,23 +56,39 @@ _ERROR_LENGTH = 1_000
 
 def run_job(job_id: str, worker: Worker) -> None:
     """Make one attempt at the job, if it is to be worked on."""
-    held = _claim(job_id, worker)
-    if held is None:
+    if worker.is_stopping:
         return
-    with worker.leases.holding(held):
-        context = RunningJob(held, worker)
-        try:
-            outcome = _attempt(held, context, worker)
-        finally:
-            context.close()
-        _settle(held, outcome, context, worker)
+    with worker.leases.suspect_place() as suspect:
+        held = _claim(job_id, worker, suspect=suspect)
+        if held is None:
+            return
+        with worker.leases.holding(held):
+            context = RunningJob(held, worker.services.artifacts, worker.services.clock)
+            try:
+                outcome = _attempt(held, context, worker)
+            finally:
+                context.close()
+            settle(held, outcome, context.saved, worker)
 
 
-def _claim(job_id: str, worker: Worker) -> Held | None:
+def end_overtime(held: Held, worker: Worker) -> None:
+    """End the attempt of a handler that ignores its deadline, in its place."""
+    error = time_is_up(held.job)
+    outcome = Raised(error=error.message, code=error.code, retry=error.retry)
+    settle(held, outcome, {}, worker)
+
+
+def _claim(job_id: str, worker: Worker, *, suspect: bool) -> Held | None:
     claim = worker.leases.new_claim()
-    jobs = worker.services.jobs
-    view = worker.call(jobs.claim(job_id, claim, lease=worker.leases.length))
-    return None if view is None else Held(view.job, claim)
+    work = worker.services.work
+
+    async def claiming() -> View | None:
+        return await work.claim(job_id, claim, lease=worker.leases.length, suspect=suspect)
+
+    view = worker.call(claiming())
+    if view is None:
+        return None
+    return Held(view.job, claim, worker.services.clock.monotonic() + view.job.timeout)
 
 
 def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
@@ -83,7 +104,7 @@ def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
         compact(results).encode()
         return Returned(results=results)
     except JobCancelled:
-        return Stopped() if held.is_cancelled and not held.is_lost else Abandoned()
+        return _stopped(held)
     except JobError as error:
         return Raised(error=error.message, code=error.code, retry=error.retry)
     except HandlersError as error:
@@ -92,6 +113,19 @@ def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
     except Exception as error:  # noqa: BLE001
         _log.exception("job.handler_raised", extra={"job": job.id, "type": job.type})
         return Raised(error=_sentence(error), code="handler_error", retry=True)
+
+
+def _stopped(held: Held) -> AttemptOutcome:
+    """Return why the handler was told to stop; a lost claim outweighs the rest."""
+    if held.is_lost:
+        return Abandoned()
+    if held.is_cancelled:
+        return Stopped()
+    if held.is_released:
+        return Interrupted()
+    return Raised(
+        error="The job's handler stopped without being asked to.", code="handler_error", retry=False
+    )
 
 
 async def _awaited(result: Awaitable[Any]) -> Any:
@@ -110,81 +144,98 @@ def _sentence(error: Exception) -> str:
     return f"The job's handler failed unexpectedly ({type(error).__name__})."
 
 
-def _settle(held: Held, outcome: AttemptOutcome, context: RunningJob, worker: Worker) -> None:
+def settle(
+    held: Held, outcome: AttemptOutcome, saved: Mapping[str, StoredFile], worker: Worker
+) -> None:
+    """Decide what follows from the attempt, and write it."""
     record = _record(held, outcome, worker)
-    step = decide(
-        held.job,
-        outcome,
-        gaps=worker.services.settings.jobs.retry_gaps_seconds,
-        rand=random_float(),
-    )
+    gaps = worker.services.settings.jobs.retry_gaps_seconds
+    step = decide(held.job, outcome, gaps=gaps, rand=random_float())
+    results_file = _keep_large(held, step, worker)
+    worker.call(_write(held, step, record, saved, results_file, worker))
+
+
+async def _write(  # noqa: PLR0913
+    held: Held,
+    step: NextStep,
+    record: str,
+    saved: Mapping[str, StoredFile],
+    results_file: StoredFile | None,
+    worker: Worker,
+) -> None:
+    """Write what follows from an attempt; the claim fences off whatever comes too late."""
+    if held.is_lost:
+        return
+    work, job_id = worker.services.work, held.job.id
     match step:
         case Leave():
             return
+        case HandBack():
+            await _patiently(lambda: work.release(job_id, held.claim, attempt_record=record))
         case Again(delay=delay):
-            if _give_back(held, delay, record, worker) == "cancel_requested":
-                _finish(held, Finish(status="cancelled"), context, record, worker)
+            said = await _patiently(
+                lambda: work.retry(job_id, held.claim, delay=delay, attempt_record=record)
+            )
+            if said == "cancel_requested":
+                await _finish(held, Finish(status="cancelled"), record, {}, None, worker)
         case Finish():
-            _finish(held, step, context, record, worker)
+            await _finish(held, step, record, saved, results_file, worker)
         case _:
             assert_never(step)
 
 
-def _give_back(held: Held, delay: int, record: str, worker: Worker) -> Retried:
-    def write() -> Awaitable[Retried]:
-        jobs = worker.services.jobs
-        return jobs.retry(held.job.id, held.claim, delay=delay, attempt_record=record)
+async def _finish(  # noqa: PLR0913
+    held: Held,
+    finish: Finish,
+    record: str,
+    saved: Mapping[str, StoredFile],
+    results_file: StoredFile | None,
+    worker: Worker,
+) -> None:
+    """Write the end, rendered from the job as it is at that very moment.
 
-    return cast("Retried", worker.call(_patiently(write)))
-
-
-def _finish(held: Held, finish: Finish, context: RunningJob, record: str, worker: Worker) -> None:
-    """Write the end, rendered from the job as it is at that very moment."""
-    results_file = _keep_large(held, finish, worker)
-    artifacts = context.saved if finish.status == "completed" else {}
-    view = worker.call(_read(held, worker))
+    What this process knows of the job is nearly always how it is: only when the store says otherwise is the
+    end rendered anew, from what the store has.
+    """
+    held.begin_ending()
+    job = replace(
+        held.job,
+        rev=held.rev,
+        progress=held.percent,
+        message=held.message,
+        cancel_requested=held.is_cancelled,
+    )
     for _ in range(_RENDERINGS):
-        if view is None:
-            return
         end = worker.renderer.end(
-            view.job,
-            _honouring_cancel(view, finish),
+            replace(job, progress=held.percent, message=held.message),
+            _honouring_cancel(job, finish),
             claim=held.claim,
             by=held.claim,
             at=worker.services.clock.now(),
             results_file=results_file,
-            artifacts=artifacts,
+            artifacts=saved if finish.status == "completed" else {},
             attempt_record=record,
         )
-        match worker.call(_patiently(_writing(held, end, worker))):
+        match await _patiently(partial(worker.services.work.finish, held.job.id, end)):
             case Ended():
                 return
-            case Changed(view=changed):
-                view = changed
+            case Changed(view=view):
+                job = view.job
             case Lost():
                 _log.warning("job.claim_lost", extra={"job": held.job.id})
                 return
     raise RuntimeError(f"{held.job.id} changed {_RENDERINGS} times while its end was rendered")
 
 
-def _honouring_cancel(view: View, finish: Finish) -> Finish:
+def _honouring_cancel(job: Job, finish: Finish) -> Finish:
     """A completed job stays so; one that failed while a cancel was under way is cancelled."""
-    if view.job.cancel_requested and finish.status == "failed":
+    if job.cancel_requested and finish.status == "failed":
         return Finish(status="cancelled")
     return finish
 
 
-def _writing(held: Held, end: End, worker: Worker) -> Callable[[], Awaitable[Any]]:
-    return lambda: worker.services.jobs.finish(held.job.id, end)
-
-
-async def _read(held: Held, worker: Worker) -> View | None:
-    view = await _patiently(lambda: worker.services.jobs.read(held.job.id))
-    return view if isinstance(view, View) else None
-
-
 async def _patiently(write: Callable[[], Awaitable[Any]]) -> Any:
-    """Repeat `write` until the store answers; the claim fences off what comes too late."""
+    """Repeat `write` until the store answers."""
     patience = AsyncRetrying(
         stop=stop_after_delay(_PATIENCE),
         wait=wait_random_exponential(multiplier=0.05, max=2),
@@ -197,11 +248,11 @@ async def _patiently(write: Callable[[], Awaitable[Any]]) -> Any:
     raise AssertionError("tenacity reraises")
 
 
-def _keep_large(held: Held, finish: Finish, worker: Worker) -> StoredFile | None:
+def _keep_large(held: Held, step: NextStep, worker: Worker) -> StoredFile | None:
     """Keep results that are too large to inline as a file, before the script that names it."""
-    if finish.results is None:
+    if not isinstance(step, Finish) or step.results is None:
         return None
-    encoded = compact(finish.results).encode()
+    encoded = compact(step.results).encode()
     if len(encoded) <= worker.services.settings.jobs.inline_limit_bytes:
         return None
     path = f"{job_prefix(held.job.id)}/results.json"
@@ -217,6 +268,7 @@ def _keep_large(held: Held, finish: Finish, worker: Worker) -> StoredFile | None
 
 def _record(held: Held, outcome: AttemptOutcome, worker: Worker) -> str:
     record = {
+        "startedAt": rfc3339(held.job.attempt_at or 0),
         "endedAt": rfc3339(worker.services.clock.now()),
         "worker": worker.leases.process,
         "outcome": type(outcome).__name__.lower(),

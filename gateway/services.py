@@ -13,7 +13,9 @@ from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
 from gateway.artifacts import ArtifactStore
 from gateway.handlers import Registry
+from gateway.outbox import Outbox
 from gateway.store import JobStore
+from gateway.work import WorkStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,9 @@ class Services:
     Attributes:
         settings: of this process.
         store: the durable store's connection.
-        jobs: the jobs in it.
+        jobs: the jobs in it, for clients.
+        work: the same, for those who work on them.
+        outbox: the same, for relays.
         deliveries: the callback endpoints in it.
         artifacts: bytes kept outside the store.
         registry: the job types on offer.
@@ -34,6 +38,8 @@ class Services:
     settings: Settings
     store: Store
     jobs: JobStore
+    work: WorkStore
+    outbox: Outbox
     deliveries: DeliveryStore
     artifacts: ArtifactStore
     registry: Registry
@@ -53,10 +59,13 @@ def open_services(settings: Settings) -> Services:
     import_from(settings.handlers_path)
     clock = StoreClock(SystemClock())
     deliveries = delivery_store(settings, store)
+    scripts = (store, settings.store.partitions, clock, deliveries.retention)
     return Services(
         settings=settings,
         store=store,
-        jobs=JobStore(store, deliveries, settings.store.partitions, clock),
+        jobs=JobStore(*scripts),
+        work=WorkStore(*scripts),
+        outbox=Outbox(*scripts),
         deliveries=deliveries,
         artifacts=ArtifactStore(settings.artifacts.url),
         registry=Registry.load(settings.jobs.modules, settings.profile),

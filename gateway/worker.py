@@ -1,7 +1,12 @@
 """A worker process: Dramatiq's threads run handlers, one thread of its own speaks with the store.
 
 All of the process's traffic with the durable store goes through one event loop, so that there is
-one client, one pool, and one place where leases are renewed while handlers keep their threads busy.
+one client, one pool, and one place where leases are renewed while handlers keep their threads
+busy.
+
+A process that is told to stop takes no further job, gives those under way some time, and then hands
+them back to be taken by another at once. One whose thread ignores its deadline ends that attempt in
+its place, and then stops the same way: a thread cannot be ended any other way.
 """
 
 from __future__ import annotations
@@ -9,23 +14,32 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from config.settings import Settings
 from config.store import StoreError
 from delivery.configure import wait_for_store
 from gateway.callbacks import Renderer
-from gateway.leases import Leases
-from gateway.models import StoredFile
+from gateway.leases import Held, Leases
+from gateway.models import StoredFile, compact
 from gateway.services import Services, open_services
 from gateway.urls import Urls
 
 _log = logging.getLogger("gateway.worker")
 
 _ENLIST_SECONDS = 2.0
+_WATCH_SECONDS = 1.0
 _JOIN_SECONDS = 5.0
+
+OVERTIME = 5.0
+"""Seconds that a handler in a thread gets to notice that its time is up."""
+
+_LAST_MOMENTS = 2.0
+"""Seconds that handlers get to stop once they were told to, before their jobs are taken from them."""
 
 T = TypeVar("T")
 
@@ -33,14 +47,33 @@ T = TypeVar("T")
 class Worker:
     """What the threads of one worker process share. Made after any fork."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_overtime: Callable[[Held], None]) -> None:
+        """Open what handlers need.
+
+        Args:
+            settings: of this process.
+            on_overtime: ends an attempt whose handler ignores its deadline; called in a thread.
+        """
         self._loop = asyncio.new_event_loop()
         self.services: Services = open_services(settings)
-        self.leases = Leases(self.services.jobs, self.services.clock, settings.jobs.lease_seconds)
+        self.leases = Leases(
+            self.services.work,
+            self.services.store,
+            self.services.clock,
+            settings.jobs.lease_seconds,
+        )
         self.renderer = Renderer(urls=Urls(settings.public_url), ring=self.services.ring)
+        self._on_overtime = on_overtime
         self._threads = settings.worker.threads
+        self._grace = settings.worker.grace_seconds
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run_loop, name="store", daemon=True)
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no further job is to be taken."""
+        return self._stopping.is_set()
 
     def start(self) -> None:
         """Begin to speak with the store.
@@ -50,6 +83,12 @@ class Worker:
         """
         self._thread.start()
         self.call(self._begin())
+
+    def wind_down(self) -> None:
+        """Take no further job; see that those under way are over, or handed back, in time."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            threading.Thread(target=self._hand_back, name="wind-down", daemon=True).start()
 
     def stop(self) -> None:
         """Leave the muster and close the connections."""
@@ -72,26 +111,83 @@ class Worker:
 
     async def _begin(self) -> None:
         await wait_for_store(self.services.store, self.services.settings)
-        await self.services.jobs.enlist(self.leases.process, self._threads)
+        await self.services.outbox.enlist(self.leases.process, self._threads)
         self._tasks = [
-            asyncio.create_task(self.leases.keep()),
-            asyncio.create_task(self._stay_enlisted()),
+            asyncio.create_task(loop)
+            for loop in (
+                self.leases.keep(),
+                self.leases.write_progress(),
+                self.leases.listen(self.services.work.partitions),
+                self._stay_enlisted(),
+                self._watch(),
+            )
         ]
 
     async def _stay_enlisted(self) -> None:
         while True:
             await asyncio.sleep(_ENLIST_SECONDS)
+            threads = 0 if self.is_stopping else self._threads
             try:
-                await self.services.jobs.enlist(self.leases.process, self._threads)
+                await self.services.outbox.enlist(self.leases.process, threads)
             except StoreError as error:
                 _log.warning("worker.not_enlisted", extra={"error": str(error)})
+
+    async def _watch(self) -> None:
+        """End attempts whose handlers ignore their deadline, and take the process out of service."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            now = self.services.clock.monotonic()
+            for held in self.leases.all():
+                if now > held.deadline + OVERTIME and not held.stop.is_set():
+                    _log.error("worker.deadline_ignored", extra={"job": held.job.id})
+                    await asyncio.to_thread(self._on_overtime, held)
+                    held.lose()
+                    # Dramatiq's process stops in order on this, and its parent starts anew.
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+    def _hand_back(self) -> None:
+        """Wait for what is under way, then tell it to stop, then take it away."""
+        if self._wait_for_handlers(self._grace):
+            return
+        for held in self.leases.all():
+            held.release()
+        if self._wait_for_handlers(_LAST_MOMENTS):
+            return
+        left = self.leases.all()
+        _log.error("worker.jobs_taken_away", extra={"jobs": [held.job.id for held in left]})
+        try:
+            self.call(self._release(left))
+        finally:
+            # A thread that does not stop cannot be ended; what it held is somebody else's now.
+            os._exit(0)
+
+    def _wait_for_handlers(self, seconds: float) -> bool:
+        end = self.services.clock.monotonic() + seconds
+        pause = threading.Event()
+        while self.leases.all():
+            if self.services.clock.monotonic() > end:
+                return False
+            pause.wait(0.05)
+        return True
+
+    async def _release(self, left: list[Held]) -> None:
+        record = compact({"outcome": "interrupted", "worker": self.leases.process})
+        for held in left:
+            if held.is_lost:
+                continue
+            try:
+                await self.services.work.release(held.job.id, held.claim, attempt_record=record)
+            except StoreError as error:
+                _log.warning(
+                    "worker.not_handed_back", extra={"job": held.job.id, "error": str(error)}
+                )
 
     async def _end(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
-            await self.services.jobs.enlist(self.leases.process, 0)
+            await self.services.outbox.enlist(self.leases.process, 0)
         except StoreError as error:
             _log.warning("worker.not_enlisted", extra={"error": str(error)})
         await self.services.store.close()

@@ -17,6 +17,7 @@ class Console:
         self._colours = self._stream.isatty() and not environ.get("NO_COLOR") and not dumb
         encoding = (self._stream.encoding or "ascii").lower().replace("-", "")
         self._unicode = encoding.startswith("utf")
+        self._is_open = True
 
     def title(self, text: str) -> None:
         """A heading after an empty line."""
@@ -39,6 +40,10 @@ class Console:
         """Plain lines."""
         self._write(text)
 
+    def close(self) -> None:
+        """Show nothing more; what a thread still has to say comes too late."""
+        self._is_open = False
+
     def _line(self, mark: str, label: str, text: str) -> str:
         return f"  {mark} {label:<{_LABEL_WIDTH}}  {text}".rstrip()
 
@@ -46,6 +51,8 @@ class Console:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colours and text else text
 
     def _write(self, text: str) -> None:
+        if not self._is_open:
+            return
         if not self._unicode:
             text = text.replace("✓", "+").replace("✗", "x").replace("·", "-")
             text = text.encode("ascii", "replace").decode()

@@ -51,6 +51,8 @@ def run_demo(api_url: str, api_key: str, receiver: Receiver, out: Console, folde
     except httpx.HTTPError as error:
         what = str(error) or type(error).__name__
         raise DemoFailed(f"{_of(error)} got no answer: {what}") from error
+    except OSError as error:
+        raise DemoFailed(f"cannot use {error.filename}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise DemoFailed(f"an answer was not as the contract says: {error!r}") from error
 
@@ -159,7 +161,8 @@ def _download(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     place = folder / "report.pdf"
     place.write_bytes(body)
-    out.done("GET report", f"200 OK  {len(body):,} bytes  {place}")
+    out.done("GET report", f"200 OK  {len(body):,} bytes")
+    out.step("saved as", str(place))
     return place
 
 

@@ -182,9 +182,14 @@ class Supervisor:
                 time.sleep(TICK_SECONDS)
             for child in children:
                 if _is_running(child):
-                    self._report(f"{child.spec.role} did not stop in time and was killed")
+                    self._report(f"{child.spec.role} {self._too_slow()}")
                 _bury(child)
         self._changed(self.pids)
+
+    def _too_slow(self) -> str:
+        if self._interrupts > 1:
+            return "was killed"
+        return "did not stop in time and was killed"
 
     def __enter__(self) -> Self:
         return self

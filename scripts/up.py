@@ -112,16 +112,17 @@ def _prepare(options: Options, environ: dict[str, str], stack: ExitStack) -> Pla
     directory = stack.enter_context(DataDirectory(options.data_dir))
     filled = {**environ, **_secrets_and_places(draft, directory.path)}
 
-    stores = EmbeddedStores(directory)
-    stack.callback(stores.close)
-    own_urls = {"store": stores.durable_url, "broker": stores.soft_url}
-    embedded = [name for name in own_urls if not draft.text(name, "url")]
-    filled |= {f"GATEWAY_{name.upper()}_URL": own_urls[name] for name in embedded}
+    embedded = [name for name in ("store", "broker") if not draft.text(name, "url")]
+    stores = _own_stores(directory, stack) if embedded else None
+    if stores is not None:
+        own_urls = {"store": stores.durable_url, "broker": stores.soft_url}
+        filled |= {f"GATEWAY_{name.upper()}_URL": own_urls[name] for name in embedded}
     settings = load_settings(filled)
-    servers = {
-        "store": stores.durable(maxmemory_bytes=settings.store.maxmemory_bytes),
-        "broker": stores.soft(),
-    }
+    servers: dict[str, EmbeddedServer] = {}
+    if stores is not None:
+        durable = stores.durable(maxmemory_bytes=settings.store.maxmemory_bytes)
+        both = {"store": durable, "broker": stores.soft()}
+        servers = {name: both[name] for name in embedded}
 
     port = settings.api.port if options.port is None else options.port
     listener = stack.enter_context(_listen(settings.api.host, port))
@@ -136,9 +137,16 @@ def _prepare(options: Options, environ: dict[str, str], stack: ExitStack) -> Pla
         listener=listener,
         local_url=local_url,
         api_key=settings.bootstrap_api_key.get_secret_value(),
-        servers={name: servers[name] for name in embedded},
+        servers=servers,
         data=directory.path,
     )
+
+
+def _own_stores(directory: DataDirectory, stack: ExitStack) -> EmbeddedStores:
+    """The stores that come with the gateway; their sockets go when `stack` is unwound."""
+    stores = EmbeddedStores(directory)
+    stack.callback(stores.close)
+    return stores
 
 
 def _secrets_and_places(draft: Draft, data: Path) -> dict[str, str]:
@@ -260,12 +268,20 @@ def _run(plan: Plan, options: Options, console: Console) -> int:
         with interrupted_by_signals(supervisor), supervisor:
             console.title(f"Async request-reply gateway, {plan.settings.profile} profile")
             supervisor.start()
+            code = _cut_short(options)
+            if not supervisor.interrupted:
+                _show_running(plan, console)
+                code = _serve(plan, options, supervisor, console)
             if supervisor.interrupted:
-                return 0
-            _show_running(plan, console)
-            return _serve(plan, options, supervisor, console)
+                console.say("\nStopping; Ctrl-C again ends it at once.")
+            return code
     finally:
         record.unlink(missing_ok=True)
+
+
+def _cut_short(options: Options) -> int:
+    """The exit code after an interrupt before the demonstration's end: --once promises that."""
+    return 1 if options.once else 0
 
 
 def _serve(plan: Plan, options: Options, supervisor: Supervisor, console: Console) -> int:
@@ -278,7 +294,7 @@ def _serve(plan: Plan, options: Options, supervisor: Supervisor, console: Consol
     with demonstration.under_way():
         supervisor.run(until=lambda: demonstration.is_over)
         if supervisor.interrupted:
-            return 0
+            return _cut_short(options)
         demonstration.show_end(stays=not options.once)
         if options.once:
             return 1 if demonstration.failure else 0
@@ -293,6 +309,8 @@ class _Demonstration:
     def __init__(self, plan: Plan, console: Console) -> None:
         self._plan = plan
         self._console = console
+        self._walk = Console(plan.environ)
+        """Closed at the end: what the thread has still to say then would disturb."""
         self._shown: Shown | None = None
         self._receiver_url = ""
         self.failure = ""
@@ -309,7 +327,10 @@ class _Demonstration:
             self._receiver_url = receiver.url
             # A daemon: an interrupted run does not wait for a demonstration that hangs.
             threading.Thread(target=self._run, args=(receiver,), daemon=True).start()
-            yield
+            try:
+                yield
+            finally:
+                self._walk.close()
 
     def show_end(self, *, stays: bool) -> None:
         """What to try next on a gateway that stays up, or where to look for what went wrong."""
@@ -325,9 +346,13 @@ class _Demonstration:
         plan = self._plan
         folder = plan.data / "demo"
         try:
-            self._shown = run_demo(plan.local_url, plan.api_key, receiver, self._console, folder)
+            self._shown = run_demo(plan.local_url, plan.api_key, receiver, self._walk, folder)
         except DemoFailed as error:
             self.failure = str(error)
+        finally:
+            # A fault of ours, its trace on standard error, must end the wait for it as well.
+            if not self.is_over:
+                self.failure = "the demonstration broke off"
 
     def _heard(self, callback: Callback) -> None:
         """Callbacks of jobs that the user submits to the receiver afterwards."""
@@ -335,9 +360,9 @@ class _Demonstration:
             return
         if callback.verified:
             again = " (again)" if callback.repeated else ""
-            self._console.done("callback", f"{callback.event}  {callback.job_id}{again}")
+            self._walk.done("callback", f"{callback.event}  {callback.job_id}{again}")
         else:
-            self._console.failed("callback", callback.fault)
+            self._walk.failed("callback", callback.fault)
 
 
 def _run_record(plan: Plan, pids: Mapping[str, int]) -> str:
@@ -366,6 +391,9 @@ def _show_running(plan: Plan, console: Console) -> None:
 
 def _show_next(plan: Plan, shown: Shown, receiver_url: str, console: Console) -> None:
     authorised = 'curl -H "Authorization: Bearer $KEY"'
+    result, report = (
+        url.removeprefix(shown.status_url) for url in (shown.result_url, shown.report_url)
+    )
     job = {
         "type": "document.analyze",
         "input": {"text": "Any text of yours"},
@@ -373,11 +401,14 @@ def _show_next(plan: Plan, shown: Shown, receiver_url: str, console: Console) ->
     }
     console.title("Try next")
     console.say(f"  KEY={plan.api_key}")
-    console.say(f"  {authorised} {shown.status_url}")
-    console.say(f"  {authorised} {shown.result_url}")
-    console.say(f"  {authorised} -o report.pdf {shown.report_url}")
+    console.say(f"  JOB={shown.status_url}")
+    console.say(f"  {authorised} $JOB")
+    console.say(f"  {authorised} $JOB{result}")
+    console.say(f"  {authorised} -o report.pdf $JOB{report}")
     console.say(f"  {authorised} -H 'Content-Type: application/json' \\")
-    console.say(f"    -d '{json.dumps(job)}' {plan.local_url}/v1/jobs")
+    console.say(f"    {plan.local_url}/v1/jobs \\")
+    body = json.dumps(job).replace(', "callbackUrl"', ',\n      "callbackUrl"')
+    console.say(f"    -d '{body}'")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -100,7 +100,7 @@ def links_of(markdown: str) -> list[str]:
 
 
 def missing_line(shown: tuple[str, ...], output: str) -> str | None:
-    """Return the first line of `shown` that `output` lacks, in this order; None if there is none."""
+    """Return the first line of `shown` that `output` lacks in this order; None if it has all."""
     lines = iter(output.splitlines())
     for line in shown:
         wanted = re.compile(".*".join(map(re.escape, line.strip().split("…"))))
@@ -246,7 +246,9 @@ class Terminals:
         try:
             self._interrupt()
         finally:
-            os.killpg(self._shell.pid, signal.SIGKILL)
+            # The group outlives the shell for as long as something it started does.
+            with suppress(ProcessLookupError):
+                os.killpg(self._shell.pid, signal.SIGKILL)
             self._shell.communicate()
 
     def _interrupt(self) -> None:

@@ -3,8 +3,8 @@
 -- KEYS 1 partition prefix
 -- ARGV 1 tombstone's life in µs, 2 result's life after its callback's end in µs, 3 at most how many
 -- Demands a terminal status, and no callback under way or ended less than that ago: those wait on.
--- Returns {how many expired, jobs whose files are to be deleted}
--- include: job
+-- Returns {how many were looked at, jobs whose files are to be deleted}
+-- include: bury_job
 local life, after_callback, at_most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local RECHECK = 60 * 1000000
 
@@ -17,23 +17,17 @@ local function may_go_at(delivery, expires_at)
   return math.max(expires_at, tonumber(d[2]) + after_callback)
 end
 
-local expired = 0
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('expiry'), '-inf', now, 'LIMIT', 0, at_most)) do
-  local job = redis.call('HMGET', key('j', id), 'status', 'tenant', 'delivery', 'expiresAt')
-  local at = job[1] and may_go_at(job[3], tonumber(job[4])) or now
-  if at > now then
+local due = redis.call('ZRANGEBYSCORE', key('expiry'), '-inf', now, 'LIMIT', 0, at_most)
+for _, id in ipairs(due) do
+  local job = redis.call('HMGET', key('j', id), 'status', 'delivery', 'expiresAt')
+  local at = job[1] and may_go_at(job[2], tonumber(job[3])) or now
+  if not job[1] then
+    redis.call('ZREM', key('expiry'), id)
+  elseif at > now then
     redis.call('ZADD', key('expiry'), at, id)
     redis.call('HSET', key('j', id), 'expiresAt', at)
   else
-    redis.call('ZREM', key('expiry'), id)
-    if job[1] then
-      redis.call('DEL', key('j', id))
-      redis.call('SADD', key('doomed'), id)
-      redis.call('HSET', tomb_key(id), id, job[1] .. ' ' .. string.format('%.0f', now) .. ' ' .. job[2])
-      -- The hash lives as long as the youngest tombstone in it.
-      redis.call('PEXPIRE', tomb_key(id), math.floor(life / 1000))
-      expired = expired + 1
-    end
+    bury_job(id, life)
   end
 end
-return {expired, redis.call('SRANDMEMBER', key('doomed'), at_most)}
+return {#due, redis.call('SRANDMEMBER', key('doomed'), at_most)}

@@ -1,10 +1,46 @@
 -- include: outbox
--- Fragment: a job's hash `j:<job>`, as `gateway/models.py` names its members, and besides: rev (rises with every
--- change), claim (who works on it), settled (who ended it), lost (leases whose process died),
--- rings (how often the broker was told), a<n> (the record of attempt n).
+-- Fragment: a job's hash `j:<job>`, as `gateway/models.py` names its members, and besides:
+--   rev         rises with every change
+--   claim       who works on it
+--   settled     who ended it
+--   released    the claim that last gave it back
+--   lost        leases whose process died
+--   rings       how often the broker was told of it
+--   attemptAt   when the attempt under way began
+--   readAt      when its results were first read
+--   delivery    what its end owes
+--   a<n>        the record of attempt n; the last 20
+-- Keys of the partition:
+--   jobs:<tenant>            zset of the tenant's jobs, by when they were made
+--   jobs:<tenant>:<status>   the same, of one status
+--   counts                   hash: how many jobs there are, by status
+--   deadlines                zset of jobs that must have begun by an instant
+--   failed                   zset of failed jobs by their end: the dead letters among jobs
+--   notices                  zset of ended jobs by when to tell that their results are about to go
+--   durations                hash: how long completed attempts took lately, by type, in µs
+local ATTEMPTS_KEPT = 20
+
 local function job_change(id, ...)
   redis.call('HSET', key('j', id), 'updatedAt', now, ...)
   return redis.call('HINCRBY', key('j', id), 'rev', 1)
+end
+
+local function unlist(id, tenant, status)
+  redis.call('ZREM', key('jobs', tenant, status), id)
+  redis.call('HINCRBY', key('counts'), status, -1)
+end
+
+-- Every change of status is made here, so that lists and counts agree with the jobs.
+local function move(id, tenant, from, to, ...)
+  if from then unlist(id, tenant, from) end
+  redis.call('ZADD', key('jobs', tenant, to), redis.call('HGET', key('j', id), 'createdAt'), id)
+  redis.call('HINCRBY', key('counts'), to, 1)
+  return job_change(id, 'status', to, ...)
+end
+
+local function attempt_record(id, attempt, record)
+  redis.call('HSET', key('j', id), 'a' .. attempt, record)
+  redis.call('HDEL', key('j', id), 'a' .. (attempt - ATTEMPTS_KEPT))
 end
 
 -- The tombstone's hash is that of the hour in which the job was made, which its identifier names.
@@ -25,5 +61,6 @@ end
 local function job_view(id)
   local hash = redis.call('HGETALL', key('j', id))
   if #hash == 0 then return nil end
-  return {now, hash, callback_state(id)}
+  local usual = redis.call('HGET', key('durations'), redis.call('HGET', key('j', id), 'type'))
+  return {now, hash, callback_state(id), usual}
 end

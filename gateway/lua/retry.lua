@@ -6,13 +6,15 @@
 -- Returns 1 done, 2 cancelling was asked for: end it instead, 0 the claim is lost
 -- include: job
 local id, claim, delay = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local job = redis.call('HMGET', key('j', id), 'status', 'claim', 'released', 'cancelRequested', 'attempt')
+local job = redis.call('HMGET', key('j', id), 'status', 'claim', 'released', 'cancelRequested', 'attempt', 'tenant')
 if job[3] == claim then return 1 end
 if job[1] ~= 'processing' or job[2] ~= claim then return 0 end
 if job[4] == '1' then return 2 end
 redis.call('ZREM', key('leases'), id)
 redis.call('ZADD', key('later'), now + delay, id)
-redis.call('HDEL', key('j', id), 'claim')
-job_change(id, 'status', 'pending', 'released', claim, 'nextRunAt', now + delay, 'a' .. job[5], ARGV[4])
+-- An attempt that ended in order clears its process of what earlier ones died of.
+redis.call('HDEL', key('j', id), 'claim', 'lost')
+attempt_record(id, job[5], ARGV[4])
+move(id, job[6], 'processing', 'pending', 'released', claim, 'nextRunAt', now + delay)
 wake_relay()
 return 1

@@ -1,23 +1,29 @@
 #!lua
 -- Takes a job: nothing -> pending, with its place in the outbox. Refused at the memory limit: no allow-oom.
 -- KEYS 1 partition prefix
--- ARGV 1 job, 2 tenant, 3 priority, 4 run at in µs or '', 5 endpoint or '', 6 its origin, 7 its sealed secret,
---      8 its initial limit, then the job's fields: name, value, ...
+-- ARGV 1 job, 2 tenant, 3 priority, 4 run at in µs or '', 5 µs within which it must begin once it may, or '',
+--      6 endpoint or '', 7 its origin, 8 its sealed secret, 9 its initial limit,
+--      then the job's fields: name, value, ...
 -- Demands nothing: a job of this identifier that exists stays as it is.
 -- Returns the job's view
 -- include: job
 -- include: delivery/register
-local id, tenant, priority, run_at = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local id, tenant, priority = ARGV[1], ARGV[2], ARGV[3]
+local run_at, begin_within = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('EXISTS', key('j', id)) == 0 then
-  if ARGV[5] ~= '' then register(ARGV[5], tenant, ARGV[6], ARGV[7], ARGV[8]) end
-  for at = 9, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
+  if ARGV[6] ~= '' then register(ARGV[6], tenant, ARGV[7], ARGV[8], ARGV[9]) end
   redis.call('HSET', key('j', id), 'createdAt', now)
-  job_change(id)
+  for at = 10, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
+  redis.call('ZADD', key('jobs', tenant), now, id)
+  move(id, tenant, nil, 'pending')
+  local due = now
   if run_at and run_at > now then
-    redis.call('ZADD', key('later'), run_at, id)
+    due = run_at
+    redis.call('ZADD', key('later'), due, id)
   else
     outbox_push(id, tenant, priority, now)
   end
+  if begin_within then redis.call('ZADD', key('deadlines'), due + begin_within, id) end
   wake_relay()
 end
 return job_view(id)

@@ -1,36 +1,73 @@
 #!lua flags=allow-oom
--- Brings back jobs whose lease ran out.
+-- Finds the jobs that time has run out for: leases that lapsed, waits that took too long.
 -- KEYS 1 partition prefix
--- ARGV 1 lease in µs, 2 at most how many
--- Demands `processing` with an expired lease: with attempts left it is pending again, at once; else it is for
--- the caller to end, under the claim it is held by.
--- Returns {now, how many came back, views of those to end}
+-- ARGV 1 lease in µs, 2 at most how many of each kind, then the worker processes that live
+-- Demands `processing` with a lapsed lease: with attempts left it is pending again, at once; else it is for the
+-- caller to end, under the claim it is held by. Demands `pending` past its deadline: for the caller to end.
+-- Returns {now, how many came back, {job, reason to end it, view} for each that must be ended}
 -- include: job
 local lease, at_most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local POISON_AFTER = 5
 local QUIET_GAP = 5 * 1000000
-
--- When nobody swept for a while the store was away, and leases of healthy workers ran out unrenewed: wait one whole
--- lease before any is taken for lost.
-local last = tonumber(redis.call('GET', key('swept:jobs')) or now)
-redis.call('SET', key('swept:jobs'), now)
-if now - last > QUIET_GAP then
-  redis.call('SET', key('quiet:jobs'), now + lease, 'PX', math.ceil(lease / 1000))
-end
-if now < tonumber(redis.call('GET', key('quiet:jobs')) or 0) then return {now, 0, {}} end
-
+local live = {}
+for at = 3, #ARGV do live[ARGV[at]] = true end
 local back, ended = 0, {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, at_most)) do
-  local job = redis.call('HMGET', key('j', id), 'status', 'attempt', 'maxAttempts', 'tenant', 'priority', 'cancelRequested', 'claim')
+
+local function to_end(id, reason)
+  ended[#ended + 1] = {id, reason, job_view(id)}
+end
+
+-- When nobody swept for a while the store was away, and leases of healthy workers ran out unrenewed: wait one
+-- whole lease before any is taken for lost.
+local function is_quiet()
+  local last = tonumber(redis.call('GET', key('swept:jobs')) or now)
+  redis.call('SET', key('swept:jobs'), now)
+  if now - last > QUIET_GAP then
+    redis.call('SET', key('quiet:jobs'), now + lease, 'PX', math.ceil(lease / 1000))
+  end
+  return now < tonumber(redis.call('GET', key('quiet:jobs')) or 0)
+end
+
+-- Only a lease that took its process with it counts against the job.
+local function count_lost(id, claim)
+  if live[string.match(claim, '^[^:]+')] then return 0 end
+  return redis.call('HINCRBY', key('j', id), 'lost', 1)
+end
+
+local function reap(id)
+  local job = redis.call('HMGET', key('j', id), 'status', 'attempt', 'maxAttempts', 'tenant', 'priority',
+    'cancelRequested', 'claim')
   if job[1] ~= 'processing' then
     redis.call('ZREM', key('leases'), id)
-  elseif tonumber(job[2]) < tonumber(job[3]) and job[6] ~= '1' then
+    return
+  end
+  local reason
+  -- Seen once for each lapse: what must be ended stays held, and is offered again until somebody ends it.
+  if redis.call('HGET', key('j', id), 'reaped') ~= job[7] then
+    redis.call('HSET', key('j', id), 'reaped', job[7])
+    if count_lost(id, job[7]) >= POISON_AFTER then reason = 'poison' end
+  end
+  if not reason and tonumber(job[2]) < tonumber(job[3]) and job[6] ~= '1' then
     redis.call('ZREM', key('leases'), id)
     redis.call('HDEL', key('j', id), 'claim')
-    job_change(id, 'status', 'pending', 'a' .. job[2], cjson.encode({outcome = 'lost', claim = job[7]}))
+    attempt_record(id, job[2], cjson.encode({outcome = 'lost', claim = job[7]}))
+    move(id, job[4], 'processing', 'pending')
     outbox_push(id, job[4], job[5], now)
     back = back + 1
   else
-    ended[#ended + 1] = {id, job_view(id)}
+    to_end(id, reason or 'orphaned')
   end
 end
+
+if not is_quiet() then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, at_most)) do reap(id) end
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', now, 'LIMIT', 0, at_most)) do
+  if redis.call('HGET', key('j', id), 'status') == 'pending' then
+    to_end(id, 'queue_timeout')
+  else
+    redis.call('ZREM', key('deadlines'), id)
+  end
+end
+if back > 0 then wake_relay() end
 return {now, back, ended}

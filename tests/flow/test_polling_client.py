@@ -31,7 +31,10 @@ def node() -> str:
 def poll(
     node: str, gateway: Gateway, client: str, status_url: str, *arguments: object
 ) -> dict[str, Any]:
-    """Run one of the page's clients; return what it `returned` or has `thrown`, and how it `slept`."""
+    """Run one of the page's clients; return what it `returned` or has `thrown`, and how it `slept`.
+
+    It has to end by itself, too: a connection that it cannot let go of would keep Node running.
+    """
     command = [node, str(HARNESS), client, str(gateway.client.base_url), status_url]
     ended = subprocess.run(
         [*command, *map(json.dumps, arguments)],
@@ -39,7 +42,7 @@ def poll(
         text=True,
         check=False,
         env=environment() | {"CLIENT_API_KEY": API_KEY},
-        timeout=60,
+        timeout=20,
     )
     assert ended.returncode == 0, ended.stderr
     outcome: dict[str, Any] = json.loads(ended.stdout)

@@ -21,8 +21,10 @@ from gateway.app import create_app
 from gateway.artifacts import ArtifactStore
 from gateway.auth import SCOPES, Scope, make_key
 from gateway.handlers import Registry
+from gateway.outbox import Outbox
 from gateway.services import Services
 from gateway.store import JobStore
+from gateway.work import WorkStore
 from tests.conftest import RunningStores
 
 PUBLIC_URL = "https://gateway.example"
@@ -53,10 +55,13 @@ def make_services(
         )
         clock = StoreClock(SystemClock())
         deliveries = DeliveryStore(store, partitions)
+        scripts = (store, partitions, clock, deliveries.retention)
         return Services(
             settings=settings,
             store=store,
-            jobs=JobStore(store, deliveries, partitions, clock),
+            jobs=JobStore(*scripts),
+            work=WorkStore(*scripts),
+            outbox=Outbox(*scripts),
             deliveries=deliveries,
             artifacts=ArtifactStore(settings.artifacts.url),
             registry=Registry.load(settings.jobs.modules, settings.profile),

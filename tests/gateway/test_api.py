@@ -20,7 +20,8 @@ from gateway.auth import SCOPES
 from gateway.models import Status, StoredFile, View
 from gateway.problems import PROBLEMS
 from gateway.services import Services
-from gateway.store import End, Ended, JobStore
+from gateway.store import JobStore
+from gateway.work import End, Ended
 from tests.gateway.conftest import PUBLIC_URL, FullStore, Gateway, MakeServices
 
 ECHO: dict[str, Any] = {"type": "demo.echo", "input": {"payload": 1}}
@@ -39,7 +40,7 @@ async def finish(
     services: Services, job_id: str, status: Status = "completed", **more: Any
 ) -> View:
     """Claim the job and end it, as a worker does."""
-    view = await services.jobs.claim(job_id, "claim", lease=30 * SECOND)
+    view = await services.work.claim(job_id, "claim", lease=30 * SECOND)
     assert view is not None
     end = End(
         claim="claim",
@@ -52,7 +53,7 @@ async def finish(
         attempt_record="{}",
         **more,
     )
-    ended = await services.jobs.finish(job_id, end)
+    ended = await services.work.finish(job_id, end)
     assert isinstance(ended, Ended)
     return ended.view
 
@@ -304,7 +305,7 @@ async def test_a_version_that_is_known_is_not_sent_again(
         assert answer.status_code == 304
         assert answer.content == b""
         assert answer.headers["etag"] == etag
-    await services.jobs.claim(job_id, "claim", lease=30 * SECOND)
+    await services.work.claim(job_id, "claim", lease=30 * SECOND)
     answer = await client.get(url, headers={"If-None-Match": etag})
     assert answer.status_code == 200
     assert answer.json()["status"] == "processing"
@@ -383,7 +384,7 @@ async def test_a_well_formed_identifier_of_no_job(
 
 async def test_an_expired_job_is_gone(client: httpx.AsyncClient, services: Services) -> None:
     job_id = await submit(client)
-    view = await services.jobs.claim(job_id, "claim", lease=30 * SECOND)
+    view = await services.work.claim(job_id, "claim", lease=30 * SECOND)
     assert view is not None
     end = End(
         claim="claim",
@@ -395,8 +396,8 @@ async def test_an_expired_job_is_gone(client: httpx.AsyncClient, services: Servi
         message=None,
         attempt_record="{}",
     )
-    await services.jobs.finish(job_id, end)
-    await services.jobs.expire(tombstone_life=60 * SECOND, after_callback=0, at_most=10)
+    await services.work.finish(job_id, end)
+    await services.outbox.expire(tombstone_life=60 * SECOND, after_callback=0, at_most=10)
     for path in ("", "/result", "/artifacts/x"):
         body = assert_problem(await client.get(f"/v1/jobs/{job_id}{path}"), "job_expired")
         assert body["jobId"] == job_id
@@ -617,7 +618,7 @@ async def test_alive_and_ready(gateway: Gateway) -> None:
 async def test_a_store_that_is_gone(services: Services, tmp_path: Any, partitions: int) -> None:
     gone: Store = connect(f"unix://{tmp_path}/none", max_connections=4, socket_timeout=0.2)
     deliveries = DeliveryStore(gone, partitions)
-    jobs = JobStore(gone, deliveries, partitions, services.clock)
+    jobs = JobStore(gone, partitions, services.clock, deliveries.retention)
     broken = replace(services, store=gone, jobs=jobs, deliveries=deliveries)
     gateway = Gateway(broken, create_app(broken))
     async with gateway.anyone({"Authorization": "Bearer somebodys-key"}) as client:

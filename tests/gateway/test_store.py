@@ -15,10 +15,12 @@ from delivery.egress import Policy, parse_destination
 from delivery.endpoints import Registration, register, url_hash
 from delivery.models import Message
 from delivery.sealing import KeyRing
-from delivery.store import DeliveryStore
+from delivery.store import DeliveryStore, Retention
 from gateway.auth import ApiKey
 from gateway.models import Callback, Job, StoredFile, Tombstone, View
-from gateway.store import Changed, End, Ended, JobStore, Lost
+from gateway.outbox import Outbox
+from gateway.store import JobStore
+from gateway.work import Changed, End, Ended, Lost, Progress, Report, WorkStore
 
 RING = KeyRing({"k1": bytes(32)})
 LEASE = 30 * SECOND
@@ -31,8 +33,33 @@ def deliveries(store: Store, partitions: int) -> DeliveryStore:
 
 
 @pytest.fixture
-def jobs(store: Store, deliveries: DeliveryStore, partitions: int) -> JobStore:
-    return JobStore(store, deliveries, partitions, StoreClock(SystemClock()))
+def scripts(
+    store: Store, deliveries: DeliveryStore, partitions: int
+) -> tuple[Store, int, StoreClock, Retention]:
+    return store, partitions, StoreClock(SystemClock()), deliveries.retention
+
+
+@pytest.fixture
+def jobs(scripts: tuple[Store, int, StoreClock, Retention]) -> JobStore:
+    return JobStore(*scripts)
+
+
+@pytest.fixture
+def work(scripts: tuple[Store, int, StoreClock, Retention]) -> WorkStore:
+    return WorkStore(*scripts)
+
+
+@pytest.fixture
+def outbox(scripts: tuple[Store, int, StoreClock, Retention]) -> Outbox:
+    return Outbox(*scripts)
+
+
+async def report(
+    work: WorkStore, job: Job, claim: str, percent: int, message: str
+) -> Progress | None:
+    given = Report(job_id=job.id, claim=claim, percent=percent, message=message)
+    [said] = await work.progress([given])
+    return said
 
 
 def registration(jobs: JobStore) -> Registration:
@@ -101,9 +128,9 @@ def owed(job: Job) -> Message:
     )
 
 
-async def ring(jobs: JobStore, window: int, *, overdue: bool = False) -> list[str]:
-    rung = await jobs.ring(
-        dict.fromkeys(range(jobs.partitions), window),
+async def ring(outbox: Outbox, window: int, *, overdue: bool = False) -> list[str]:
+    rung = await outbox.ring(
+        dict.fromkeys(range(outbox.partitions), window),
         again=2 * SECOND,
         again_at_most=60 * SECOND,
         overdue=overdue,
@@ -111,8 +138,8 @@ async def ring(jobs: JobStore, window: int, *, overdue: bool = False) -> list[st
     return [job for each in rung.values() for job in each.jobs]
 
 
-async def claimed(jobs: JobStore, job: Job, claim: str = "wp-1:a") -> View:
-    view = await jobs.claim(job.id, claim, lease=LEASE)
+async def claimed(work: WorkStore, job: Job, claim: str = "wp-1:a") -> View:
+    view = await work.claim(job.id, claim, lease=LEASE)
     assert view is not None
     return view
 
@@ -134,55 +161,61 @@ async def test_a_job_is_kept_as_it_was_given(jobs: JobStore) -> None:
     assert view.callback.status == "pending"
 
 
-async def test_submitting_twice_makes_one_job(jobs: JobStore) -> None:
+async def test_submitting_twice_makes_one_job(jobs: JobStore, outbox: Outbox) -> None:
     job = a_job(jobs)
     first = await submit(jobs, job)
     again = await submit(jobs, replace(job, input={"payload": "other"}))
     assert again.job == first.job
-    assert await ring(jobs, 10) == [job.id]
+    assert await ring(outbox, 10) == [job.id]
 
 
-async def test_an_unknown_job_is_none(jobs: JobStore) -> None:
+async def test_an_unknown_job_is_none(jobs: JobStore, work: WorkStore) -> None:
     assert await jobs.read(new_id("job", 0, 0)) is None
-    assert await jobs.claim(new_id("job", 0, 0), "wp-1:a", lease=LEASE) is None
+    assert await work.claim(new_id("job", 0, 0), "wp-1:a", lease=LEASE) is None
 
 
-async def test_one_of_two_claims_wins(jobs: JobStore) -> None:
+async def test_one_of_two_claims_wins(jobs: JobStore, work: WorkStore) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    view = await claimed(jobs, job)
+    view = await claimed(work, job)
     assert (view.job.status, view.job.attempt, view.job.claim) == ("processing", 1, "wp-1:a")
     assert view.job.started_at == view.now
-    assert await jobs.claim(job.id, "wp-2:b", lease=LEASE) is None
-    again = await claimed(jobs, job)
+    assert await work.claim(job.id, "wp-2:b", lease=LEASE) is None
+    again = await claimed(work, job)
     assert again.job == view.job
 
 
-async def test_a_claimed_job_is_not_rung_again(jobs: JobStore) -> None:
+async def test_a_claimed_job_is_not_rung_again(
+    jobs: JobStore, work: WorkStore, outbox: Outbox
+) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    assert await ring(jobs, 10) == [job.id]
-    assert await ring(jobs, 10) == []
-    await claimed(jobs, job)
-    assert await ring(jobs, 10, overdue=True) == []
+    assert await ring(outbox, 10) == [job.id]
+    assert await ring(outbox, 10) == []
+    await claimed(work, job)
+    assert await ring(outbox, 10, overdue=True) == []
 
 
-async def test_the_window_bounds_what_is_rung(jobs: JobStore) -> None:
+async def test_the_window_bounds_what_is_rung(
+    jobs: JobStore, work: WorkStore, outbox: Outbox
+) -> None:
     made = [a_job(jobs) for _ in range(5)]
     for job in made:
         await submit(jobs, job)
-    first = await ring(jobs, 2)
+    first = await ring(outbox, 2)
     assert len(first) == 2
-    assert await ring(jobs, 2) == []
-    await jobs.claim(first[0], "wp-1:a", lease=LEASE)
-    assert len(await ring(jobs, 2)) == 1
+    assert await ring(outbox, 2) == []
+    await work.claim(first[0], "wp-1:a", lease=LEASE)
+    assert len(await ring(outbox, 2)) == 1
 
 
-async def test_priorities_go_by_weight_and_low_is_not_starved(jobs: JobStore) -> None:
+async def test_priorities_go_by_weight_and_low_is_not_starved(
+    jobs: JobStore, outbox: Outbox
+) -> None:
     for priority in ("low", "normal", "high"):
         for _ in range(30):
             await submit(jobs, a_job(jobs, priority=priority))
-    rung = [await ring(jobs, number) for number in range(1, 28)]
+    rung = [await ring(outbox, number) for number in range(1, 28)]
     first = [(await read_id(jobs, job)).job.priority for batch in rung for job in batch]
     counted = Counter(first)
     assert counted["high"] > counted["normal"] > counted["low"] > 0
@@ -194,45 +227,47 @@ async def read_id(jobs: JobStore, job_id: str) -> View:
     return view
 
 
-async def test_tenants_take_turns(jobs: JobStore) -> None:
+async def test_tenants_take_turns(jobs: JobStore, outbox: Outbox) -> None:
     for _ in range(20):
         await submit(jobs, a_job(jobs, tenant="bulk", callback=False))
     small = a_job(jobs, tenant="small", callback=False)
     await submit(jobs, small)
-    assert small.id in await ring(jobs, 2)
+    assert small.id in await ring(outbox, 2)
 
 
-async def test_a_scheduled_job_waits_for_its_time(jobs: JobStore) -> None:
+async def test_a_scheduled_job_waits_for_its_time(
+    jobs: JobStore, work: WorkStore, outbox: Outbox
+) -> None:
     later = a_job(jobs, run_at=SystemClock().now() + 3600 * SECOND)
     past = a_job(jobs, run_at=SystemClock().now() - 3600 * SECOND)
     await submit(jobs, later)
     await submit(jobs, past)
-    assert await ring(jobs, 10) == [past.id]
-    assert await jobs.claim(later.id, "wp-1:a", lease=LEASE) is None
+    assert await ring(outbox, 10) == [past.id]
+    assert await work.claim(later.id, "wp-1:a", lease=LEASE) is None
 
 
-async def test_progress_is_for_the_holder_alone(jobs: JobStore) -> None:
+async def test_progress_is_for_the_holder_alone(jobs: JobStore, work: WorkStore) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    view = await claimed(jobs, job)
-    said = await jobs.progress(job.id, "wp-1:a", 50, "Half")
+    view = await claimed(work, job)
+    said = await report(work, job, "wp-1:a", 50, "Half")
     assert said is not None
     assert said.rev == view.job.rev + 1
-    same = await jobs.progress(job.id, "wp-1:a", 50, "Half")
+    same = await report(work, job, "wp-1:a", 50, "Half")
     assert same == said
-    assert await jobs.progress(job.id, "wp-2:b", 99, "Mine") is None
+    assert await report(work, job, "wp-2:b", 99, "Mine") is None
     kept = (await read(jobs, job)).job
     assert (kept.progress, kept.message) == (50, "Half")
 
 
 async def test_an_end_is_written_with_the_delivery_it_owes(
-    jobs: JobStore, deliveries: DeliveryStore
+    jobs: JobStore, work: WorkStore, deliveries: DeliveryStore
 ) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    view = await claimed(jobs, job)
+    view = await claimed(work, job)
     message = owed(job)
-    result = await jobs.finish(job.id, an_end(view, message=message))
+    result = await work.finish(job.id, an_end(view, message=message))
     assert isinstance(result, Ended)
     ended = result.view
     assert (ended.job.status, ended.job.results, ended.job.progress) == (
@@ -247,62 +282,68 @@ async def test_an_end_is_written_with_the_delivery_it_owes(
     assert delivery.state == "pending"
 
 
-async def test_an_end_written_twice_is_one_end(jobs: JobStore) -> None:
+async def test_an_end_written_twice_is_one_end(jobs: JobStore, work: WorkStore) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    end = an_end(await claimed(jobs, job), message=owed(job))
-    first = await jobs.finish(job.id, end)
-    again = await jobs.finish(job.id, end)
+    end = an_end(await claimed(work, job), message=owed(job))
+    first = await work.finish(job.id, end)
+    again = await work.finish(job.id, end)
     assert isinstance(first, Ended)
     assert isinstance(again, Ended)
     assert again.view.job == first.view.job
 
 
-async def test_an_end_rendered_from_an_older_revision_is_not_written(jobs: JobStore) -> None:
+async def test_an_end_rendered_from_an_older_revision_is_not_written(
+    jobs: JobStore, work: WorkStore
+) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    end = an_end(await claimed(jobs, job))
-    await jobs.progress(job.id, "wp-1:a", 75, "Later")
-    changed = await jobs.finish(job.id, end)
+    end = an_end(await claimed(work, job))
+    await report(work, job, "wp-1:a", 75, "Later")
+    changed = await work.finish(job.id, end)
     assert isinstance(changed, Changed)
     assert changed.view.job.progress == 75
-    assert isinstance(await jobs.finish(job.id, an_end(changed.view)), Ended)
+    assert isinstance(await work.finish(job.id, an_end(changed.view)), Ended)
 
 
-async def test_terminal_states_absorb(jobs: JobStore) -> None:
+async def test_terminal_states_absorb(jobs: JobStore, work: WorkStore) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    view = await claimed(jobs, job)
-    await jobs.finish(job.id, an_end(view))
+    view = await claimed(work, job)
+    await work.finish(job.id, an_end(view))
     before = await read(jobs, job)
     other = an_end(view, by="somebody", status="failed", error="x", error_code="y")
-    assert isinstance(await jobs.finish(job.id, other), Lost)
-    assert await jobs.progress(job.id, "wp-1:a", 1, "late") is None
-    assert await jobs.retry(job.id, "wp-1:a", delay=0, attempt_record="{}") == "lost"
-    assert await jobs.claim(job.id, "wp-2:b", lease=LEASE) is None
+    assert isinstance(await work.finish(job.id, other), Lost)
+    assert await report(work, job, "wp-1:a", 1, "late") is None
+    assert await work.retry(job.id, "wp-1:a", delay=0, attempt_record="{}") == "lost"
+    assert await work.claim(job.id, "wp-2:b", lease=LEASE) is None
     assert (await read(jobs, job)).job == before.job
 
 
-async def test_a_failed_attempt_waits_for_its_next(jobs: JobStore) -> None:
+async def test_a_failed_attempt_waits_for_its_next(
+    jobs: JobStore, work: WorkStore, outbox: Outbox
+) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    await claimed(jobs, job)
+    await claimed(work, job)
     for _ in range(2):
-        again = await jobs.retry(job.id, "wp-1:a", delay=3600 * SECOND, attempt_record="{}")
+        again = await work.retry(job.id, "wp-1:a", delay=3600 * SECOND, attempt_record="{}")
         assert again == "waiting"
     view = await read(jobs, job)
     assert (view.job.status, view.job.attempt) == ("pending", 1)
     assert view.job.next_run_at is not None
-    assert await ring(jobs, 10) == []
+    assert await ring(outbox, 10) == []
 
 
-async def test_a_retry_without_delay_is_rung_at_once(jobs: JobStore) -> None:
+async def test_a_retry_without_delay_is_rung_at_once(
+    jobs: JobStore, work: WorkStore, outbox: Outbox
+) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    await claimed(jobs, job)
-    await jobs.retry(job.id, "wp-1:a", delay=0, attempt_record="{}")
-    assert await ring(jobs, 10) == [job.id]
-    view = await claimed(jobs, job, "wp-1:b")
+    await claimed(work, job)
+    await work.retry(job.id, "wp-1:a", delay=0, attempt_record="{}")
+    assert await ring(outbox, 10) == [job.id]
+    view = await claimed(work, job, "wp-1:b")
     assert (view.job.attempt, view.job.next_run_at) == (2, None)
 
 
@@ -315,68 +356,78 @@ async def lapse(store: Store, jobs: JobStore) -> None:
 
 
 async def test_a_lapsed_lease_gives_the_job_back_while_attempts_are_left(
-    store: Store, jobs: JobStore
+    jobs: JobStore, work: WorkStore, outbox: Outbox, store: Store
 ) -> None:
     job = a_job(jobs, max_attempts=2)
     await submit(jobs, job)
-    first = await claimed(jobs, job)
+    first = await claimed(work, job)
     await lapse(store, jobs)
-    assert await jobs.sweep(lease=LEASE, at_most=10) == (1, [])
-    assert await ring(jobs, 10) == [job.id]
-    second = await claimed(jobs, job, "wp-2:b")
-    assert isinstance(await jobs.finish(job.id, an_end(first)), Lost)
+    assert await outbox.sweep([], lease=LEASE, at_most=10) == (1, [])
+    assert await ring(outbox, 10) == [job.id]
+    second = await claimed(work, job, "wp-2:b")
+    assert isinstance(await work.finish(job.id, an_end(first)), Lost)
     await lapse(store, jobs)
-    back, to_end = await jobs.sweep(lease=LEASE, at_most=10)
+    back, overdue = await outbox.sweep([], lease=LEASE, at_most=10)
     assert back == 0
-    assert [view.job for view in to_end] == [second.job]
+    assert [each.view.job.id for each in overdue] == [second.job.id]
+    assert overdue[0].reason == "orphaned"
 
 
-async def test_renewed_leases_are_not_swept(store: Store, jobs: JobStore) -> None:
+async def test_renewed_leases_are_not_swept(
+    jobs: JobStore, work: WorkStore, outbox: Outbox, store: Store
+) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    await claimed(jobs, job)
+    await claimed(work, job)
     await lapse(store, jobs)
     held = {partition_of(job.id): [(job.id, "wp-1:a")]}
-    assert await jobs.renew("wp-1", held, lease=LEASE) == {job.id: "held"}
-    assert await jobs.sweep(lease=LEASE, at_most=10) == (0, [])
+    assert await work.renew(held, lease=LEASE) == {job.id: "held"}
+    assert await outbox.sweep([], lease=LEASE, at_most=10) == (0, [])
     foreign = {partition_of(job.id): [(job.id, "wp-2:b")]}
-    assert await jobs.renew("wp-2", foreign, lease=LEASE) == {job.id: "lost"}
+    assert await work.renew(foreign, lease=LEASE) == {job.id: "lost"}
 
 
-async def test_nothing_is_swept_after_a_time_without_sweeps(store: Store, jobs: JobStore) -> None:
+async def test_nothing_is_swept_after_a_time_without_sweeps(
+    jobs: JobStore, work: WorkStore, outbox: Outbox, store: Store
+) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    await claimed(jobs, job)
+    await claimed(work, job)
     await lapse(store, jobs)
     for partition in range(jobs.partitions):
         await store.client.set(f"gw:{{p{partition:02d}}}:swept:jobs", 1)
-    assert await jobs.sweep(lease=LEASE, at_most=10) == (0, [])
-    assert await jobs.sweep(lease=LEASE, at_most=10) == (0, [])
+    assert await outbox.sweep([], lease=LEASE, at_most=10) == (0, [])
+    assert await outbox.sweep([], lease=LEASE, at_most=10) == (0, [])
 
 
-async def test_an_expired_job_leaves_a_tombstone(jobs: JobStore) -> None:
-    job = a_job(jobs)
+async def test_an_expired_job_leaves_a_tombstone(
+    jobs: JobStore, work: WorkStore, outbox: Outbox
+) -> None:
+    file = StoredFile(path="jobs/x/in/0", name="a", size=1, sha256="00", content_type="a/b")
+    job = a_job(jobs, files={"document": file})
     await submit(jobs, job)
-    view = await claimed(jobs, job)
-    await jobs.finish(job.id, an_end(view, expires_at=view.now - 1))
+    view = await claimed(work, job)
+    await work.finish(job.id, an_end(view, expires_at=view.now - 1))
     life = {"tombstone_life": 3600 * SECOND, "after_callback": 3600 * SECOND, "at_most": 10}
-    assert await jobs.expire(**life) == (1, [job.id])
-    assert await jobs.expire(**life) == (0, [job.id])
-    await jobs.forget_files(job.id)
-    assert await jobs.expire(**life) == (0, [])
+    assert await outbox.expire(**life) == (False, [job.id])
+    assert await outbox.expire(**life) == (False, [job.id])
+    await outbox.forget_files(job.id)
+    assert await outbox.expire(**life) == (False, [])
     left = await jobs.read(job.id)
     assert isinstance(left, Tombstone)
     assert (left.job_id, left.tenant, left.status) == (job.id, "t1", "completed")
     assert left.expired_at >= view.now
 
 
-async def test_results_outlive_a_callback_that_is_still_owed(jobs: JobStore) -> None:
+async def test_results_outlive_a_callback_that_is_still_owed(
+    jobs: JobStore, work: WorkStore, outbox: Outbox
+) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
-    view = await claimed(jobs, job)
-    await jobs.finish(job.id, an_end(view, message=owed(job), expires_at=view.now - 1))
+    view = await claimed(work, job)
+    await work.finish(job.id, an_end(view, message=owed(job), expires_at=view.now - 1))
     life = {"tombstone_life": 3600 * SECOND, "after_callback": 3600 * SECOND, "at_most": 10}
-    assert await jobs.expire(**life) == (0, [])
+    assert await outbox.expire(**life) == (False, [])
     assert (await read(jobs, job)).job.status == "completed"
 
 
@@ -421,16 +472,16 @@ async def test_api_keys_are_found_by_digest(jobs: JobStore) -> None:
     assert await jobs.find_key("cd" * 32) is None
 
 
-async def test_the_muster_counts_live_threads(jobs: JobStore) -> None:
-    await jobs.enlist("wp-1", 8)
-    await jobs.enlist("wp-2", 4)
-    assert await jobs.live_threads() == 12
-    await jobs.enlist("wp-1", 0)
-    assert await jobs.live_threads() == 4
+async def test_the_muster_counts_live_threads(outbox: Outbox) -> None:
+    await outbox.enlist("wp-1", 8)
+    await outbox.enlist("wp-2", 4)
+    assert await outbox.muster() == {"wp-1": 8, "wp-2": 4}
+    await outbox.enlist("wp-1", 0)
+    assert await outbox.muster() == {"wp-2": 4}
 
 
 async def test_at_the_memory_limit_submits_are_refused_and_the_rest_drains(
-    store: Store, jobs: JobStore
+    jobs: JobStore, work: WorkStore, store: Store
 ) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
@@ -439,8 +490,8 @@ async def test_at_the_memory_limit_submits_are_refused_and_the_rest_drains(
     try:
         with pytest.raises(StoreFull):
             await submit(jobs, a_job(jobs))
-        view = await claimed(jobs, job)
-        ended = await jobs.finish(job.id, an_end(view, message=owed(job)))
+        view = await claimed(work, job)
+        ended = await work.finish(job.id, an_end(view, message=owed(job)))
         assert isinstance(ended, Ended)
     finally:
         await store.client.config_set("maxmemory", limit)

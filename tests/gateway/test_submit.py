@@ -14,7 +14,6 @@ import pytest
 from config.clock import SECOND
 from config.ids import partition_of
 from config.store import Store, StoreFull, connect
-from delivery.store import DeliveryStore
 from gateway.artifacts import ArtifactError
 from gateway.auth import SCOPES, Principal
 from gateway.drafts import Draft, Drafter
@@ -296,7 +295,7 @@ async def test_a_store_that_is_gone_is_told_with_the_job_it_may_have_kept(
     services: Services, tmp_path: Path, partitions: int
 ) -> None:
     gone = connect(f"unix://{tmp_path}/none", max_connections=1, socket_timeout=0.2)
-    jobs = JobStore(gone, DeliveryStore(gone, partitions), partitions, services.clock)
+    jobs = JobStore(gone, partitions, services.clock, services.deliveries.retention)
     desk = desk_of(replace(services, jobs=jobs))
     draft = desk.draft(ECHO)
     with pytest.raises(Problem) as caught:

@@ -109,7 +109,7 @@ def test_every_variable_exists(readme: str) -> None:
 
 
 def test_the_settings_for_production_are_complete(checkout: Checkout) -> None:
-    page = blocks_of(checkout.markdown("README.md"))
+    page = blocks_of(checkout.markdown("config/README.md"))
     [settings] = [block for block in page if block.kind == "toml"]
     [keys] = [block for block in page if block.kind == "sh" and "sealing.keys" in block.text]
     checkout.keep(settings)
