@@ -190,8 +190,8 @@ class Store:
             return await pipe.execute(raise_on_error=False)
 
     @asynccontextmanager
-    async def subscription(self, *channels: str) -> AsyncIterator[AsyncIterator[str]]:
-        """Hold a subscription to `channels`; iterating gives the channel of each message.
+    async def subscription(self, *channels: str) -> AsyncIterator[Subscription]:
+        """Hold a subscription to `channels`, on a connection of its own.
 
         Messages of a time without connection are lost: read what they spoke of after entering.
 
@@ -199,10 +199,10 @@ class Store:
             StoreUnavailable: also while iterating, when the connection is gone.
         """
         pubsub = self._client.pubsub(ignore_subscribe_messages=True)
+        subscription = Subscription(pubsub)
         try:
-            with _translated("SUBSCRIBE"):
-                await pubsub.subscribe(*channels)
-            yield _channels(pubsub)
+            await subscription.add(*channels)
+            yield subscription
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
@@ -229,13 +229,38 @@ class Store:
         await self._client.aclose()
 
 
-async def _channels(pubsub: PubSub) -> AsyncIterator[str]:
-    while True:
+class Subscription:
+    """Channels listened to over one connection; iterating gives the channel of each message."""
+
+    def __init__(self, pubsub: PubSub) -> None:
+        self._pubsub = pubsub
+
+    async def add(self, *channels: str) -> None:
+        """Listen to more channels.
+
+        Raises:
+            StoreUnavailable: the connection is gone.
+        """
         with _translated("SUBSCRIBE"):
-            # Silence is no fault: the timeout bounds one read, and the next goes on.
-            message = await pubsub.get_message(timeout=_LISTEN)
-        if message is not None:
-            yield message["channel"].decode()
+            await self._pubsub.subscribe(*channels)
+
+    async def drop(self, *channels: str) -> None:
+        """Listen to these channels no longer.
+
+        Raises:
+            StoreUnavailable: the connection is gone.
+        """
+        with _translated("UNSUBSCRIBE"):
+            await self._pubsub.unsubscribe(*channels)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """Yield the channel of each message, for ever."""
+        while True:
+            with _translated("SUBSCRIBE"):
+                # Silence is no fault: the timeout bounds one read, and the next goes on.
+                message = await self._pubsub.get_message(timeout=_LISTEN)
+            if message is not None:
+                yield message["channel"].decode()
 
 
 _LISTEN = 30.0

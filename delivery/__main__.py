@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import uvloop
@@ -16,6 +17,7 @@ from delivery.process import run
 
 def main() -> int:
     """Run and return the exit code: 0 stopped in order, 1 could not start, 2 unusable settings."""
+    argparse.ArgumentParser(prog="python -m delivery", description=__doc__).parse_args()
     try:
         settings = load_settings(environment())
     except SettingsError as error:

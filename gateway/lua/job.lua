@@ -20,9 +20,12 @@
 --   durations                hash: how long completed attempts took lately, by type, in µs
 local ATTEMPTS_KEPT = 20
 
+-- Every change is made here, so that whoever watches the job hears of it.
 local function job_change(id, ...)
   redis.call('HSET', key('j', id), 'updatedAt', now, ...)
-  return redis.call('HINCRBY', key('j', id), 'rev', 1)
+  local rev = redis.call('HINCRBY', key('j', id), 'rev', 1)
+  redis.call('PUBLISH', key('watch', id), rev)
+  return rev
 end
 
 local function unlist(id, tenant, status)
