@@ -189,6 +189,9 @@ class JobsSettings(_Section):
     ring_again_seconds: Seconds
     ring_again_max_seconds: Seconds
     sweep_seconds: Annotated[float, Field(gt=0, le=60)]
+    max_pending: Annotated[int, Field(ge=1)]
+    max_pending_per_tenant: Annotated[int, Field(ge=1)]
+    file_ttl_seconds: Seconds
 
 
 class WorkerSettings(_Section):

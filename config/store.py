@@ -15,6 +15,7 @@ Errors:
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -131,8 +132,10 @@ _PARTITIONS = f"{META_PREFIX}partitions"
 class Store:
     """A store's scripts, run by digest over a bounded pool of connections."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, deadline: float) -> None:
+        """Run what is asked over `client`, at most `deadline` seconds a call, retries included."""
         self._client = client
+        self._deadline = deadline
 
     @property
     def client(self) -> Redis:
@@ -145,7 +148,7 @@ class Store:
         Raises:
             StoreUnavailable, StoreFull, ScriptFailed: see the module.
         """
-        with _translated(call.script.name):
+        async with self._bounded(call.script.name):
             try:
                 return await self._evalsha(call)
             except NoScriptError:
@@ -165,7 +168,7 @@ class Store:
             return []
         if len(calls) == 1:
             return [await self.run(calls[0])]
-        with _translated(calls[0].script.name):
+        async with self._bounded(calls[0].script.name):
             replies = await self._pipelined(calls, by_digest=True)
             unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unknown:
@@ -176,6 +179,13 @@ class Store:
                 if isinstance(reply, Exception):
                     raise reply
             return replies
+
+    @asynccontextmanager
+    async def _bounded(self, step: str) -> AsyncIterator[None]:
+        """Give up at the deadline; the retries of the driver alone would take up to a minute."""
+        with _translated(step):
+            async with asyncio.timeout(self._deadline):
+                yield
 
     async def _evalsha(self, call: Call) -> Any:
         return await self._client.evalsha(call.script.sha, 1, call.prefix, *call.args)
@@ -201,7 +211,8 @@ class Store:
         pubsub = self._client.pubsub(ignore_subscribe_messages=True)
         subscription = Subscription(pubsub)
         try:
-            await subscription.add(*channels)
+            async with self._bounded("SUBSCRIBE"):
+                await subscription.add(*channels)
             yield subscription
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
@@ -219,7 +230,8 @@ class Store:
             reraise=True,
         )
         with _translated("PING"):
-            await waiting(self._ping)
+            async with asyncio.timeout(patience):
+                await waiting(self._ping)
 
     async def _ping(self) -> None:
         await self._client.ping()
@@ -313,7 +325,11 @@ def connect(url: str, *, max_connections: int, socket_timeout: float) -> Store:
         # A reply that never came is asked for again at once: scripts are safe to run twice.
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), retries=3),
     )
-    return Store(Redis.from_pool(pool))
+    return Store(Redis.from_pool(pool), deadline=_TIMEOUTS_A_CALL * socket_timeout)
+
+
+_TIMEOUTS_A_CALL = 2
+"""How many silences a call outlasts: one to notice, one more to ask again."""
 
 
 class _translated:  # noqa: N801
@@ -332,7 +348,8 @@ class _translated:  # noqa: N801
             case ResponseError() if str(error).startswith("OOM"):
                 raise StoreFull(self._step) from error
             case BusyLoadingError() | ConnectionError() | TimeoutError() | OSError():
-                raise StoreUnavailable(f"{self._step}: {error}") from error
+                reason = str(error) or "no answer in time"
+                raise StoreUnavailable(f"{self._step}: {reason}") from error
             case ResponseError() if str(error).startswith(_PASSING):
                 raise StoreUnavailable(f"{self._step}: {error}") from error
             case RedisError():

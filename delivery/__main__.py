@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import logging
 import sys
 
 import uvloop
@@ -30,6 +32,8 @@ def main() -> int:
     except (StoreError, DeliveryError) as error:
         sys.stderr.write(f"delivery: {error}\n")
         return 1
+    except asyncio.CancelledError:
+        logging.getLogger("delivery").info("process.stopped_while_starting")
     return 0
 
 

@@ -76,6 +76,28 @@ def interrupted(claimed: Claimed, now: int) -> Attempted:
     return _aside(claimed, now, "interrupted", delay=0)
 
 
+def faulted(claimed: Claimed, now: int, rules: Rules) -> Attempted:
+    """Return the record of an attempt that failed by a fault of ours: a failure like any other."""
+    used, step = claimed.used + 1, claimed.step + 1
+    over = used >= rules.schedule.attempts
+    wait = 0 if over else rules.schedule.wait(step, random_float())
+    return Attempted(
+        id=claimed.id,
+        claim=claimed.claim,
+        decision=Decision(
+            verdict=Bury(reason="exhausted") if over else Retry(delay=wait),
+            used=used,
+            step=step,
+            limit="keep",
+            breaker="neutral",
+        ),
+        status=None,
+        record=_encode(
+            {"at": rfc3339(now), "trigger": claimed.trigger, "outcome": "internal_error"}
+        ),
+    )
+
+
 def _open_url(claimed: Claimed, ring: KeyRing) -> str:
     return ring.open(claimed.url, row=claimed.id).decode()
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from config.clock import SECOND
 from config.settings import DeliverySettings, Settings
 from config.store import Store, agree_on_partitions, connect
@@ -31,6 +36,23 @@ async def wait_for_store(store: Store, settings: Settings) -> None:
     """
     await store.ready(_STORE_PATIENCE)
     await agree_on_partitions(store, settings.store.partitions)
+
+
+@contextmanager
+def cancelled_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGINT cancel the task inside the block: a start that waits can be stopped.
+
+    For the main thread; afterwards both signals do what they do by default.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, task.cancel if task else loop.stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 def delivery_store(settings: Settings, store: Store) -> DeliveryStore:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
+from typing import TypeVar
 
 from config.ids import is_id, partition_of
 from delivery.models import Delivery
@@ -13,6 +14,11 @@ from delivery.store import DeliveryStore
 
 PAGE = 200
 """How many are read from a partition, or replayed, in one script."""
+
+Place = tuple[int, str]
+"""Where a dead letter stands in the order: when it died, µs, and its identifier."""
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,28 +50,47 @@ async def walk(
         deliveries: where they are.
         died_before: µs; fixes the selection, so that what dies during the walk is not part of it.
     """
-    places = dict.fromkeys(range(deliveries.partitions), (0, ""))
+
+    async def read(partition: int, after: Place) -> list[Delivery]:
+        return await deliveries.list_dead(partition, after=after, limit=PAGE)
+
+    async for row in walk_merged(read, deliveries.partitions, _place):
+        if died_before is not None and _place(row)[0] >= died_before:
+            return
+        yield row
+
+
+async def walk_merged(
+    read: Callable[[int, Place], Awaitable[list[Row]]],
+    partitions: int,
+    place_of: Callable[[Row], Place],
+) -> AsyncIterator[Row]:
+    """Yield the rows of all partitions in the order of their places.
+
+    Args:
+        read: returns the rows of a partition after a place, in order; `PAGE` of them unless there
+            are no more.
+        partitions: how many there are.
+        place_of: where a row stands.
+    """
+    places = dict.fromkeys(range(partitions), (0, ""))
     while places:
-        pages = {
-            partition: await deliveries.list_dead(partition, after=place, limit=PAGE)
-            for partition, place in places.items()
-        }
+        pages = {partition: await read(partition, place) for partition, place in places.items()}
         # Beyond the last row of a full page there may be more that belongs in between: stop at the
         # earliest such row.
         full = [page[-1] for page in pages.values() if len(page) == PAGE]
-        horizon = min((_place(row) for row in full), default=None)
-        for row in merge(*pages.values(), key=_place):
-            if horizon is not None and _place(row) > horizon:
+        horizon = min((place_of(row) for row in full), default=None)
+        for row in merge(*pages.values(), key=place_of):
+            place = place_of(row)
+            if horizon is not None and place > horizon:
                 break
-            if died_before is not None and _place(row)[0] >= died_before:
-                return
-            places[partition_of(row.id)] = _place(row)
+            places[partition_of(place[1])] = place
             yield row
         if horizon is None:
             return
 
 
-def _place(row: Delivery) -> tuple[int, str]:
+def _place(row: Delivery) -> Place:
     return row.ended_at or 0, row.id
 
 

@@ -3,7 +3,6 @@
     DeliveryError
     ├── SealError              a sealed value cannot be opened, or a key ring cannot be read
     ├── SecretError            a signing secret is malformed
-    ├── SignatureInvalid       a received webhook does not verify
     ├── DestinationRefused     a URL that no policy of ours accepts; told to the client at submit
     ├── HeaderRefused          a custom header that may not be sent; told to the client at submit
     └── DestinationDenied      an address that may not be dialled; found when connecting
@@ -25,9 +24,6 @@ RefusalCode = Literal[
 ]
 """Why a URL was refused, as coarsely as a client may know it."""
 
-SignaturePart = Literal["webhook-id", "webhook-timestamp", "webhook-signature"]
-SignatureFault = Literal["missing", "malformed", "too_old", "too_new", "no_match"]
-
 
 class DeliveryError(Exception):
     """The root of every error that delivery raises on purpose."""
@@ -39,15 +35,6 @@ class SealError(DeliveryError):
 
 class SecretError(DeliveryError):
     """A signing secret is not `whsec_`, `whsk_` or `whpk_` with base64 of an allowed size."""
-
-
-class SignatureInvalid(DeliveryError):
-    """A received webhook does not verify: `part` is the header at fault, `fault` what is wrong."""
-
-    def __init__(self, part: SignaturePart, fault: SignatureFault) -> None:
-        super().__init__(f"{part}: {fault}")
-        self.part = part
-        self.fault = fault
 
 
 class DestinationRefused(DeliveryError):

@@ -8,6 +8,7 @@ named in the settings is dialled wherever it is.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -199,7 +200,7 @@ async def _exchange(
         data=request.body or None,
         allow_redirects=False,
     )
-    progress.on_answered(session.loop.time())
+    progress.on_answered(asyncio.get_running_loop().time())
     try:
         headers = _headers(response)
         if _announced(request, response) > limit:

@@ -89,6 +89,7 @@ class Batch:
 
     now: int
     next_at: int | None
+    more: bool
     deliveries: tuple[Claimed, ...]
 
 

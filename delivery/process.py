@@ -11,6 +11,7 @@ from config.clock import StoreClock, SystemClock
 from config.settings import DeliverySettings, Settings
 from delivery.attempt import Rules
 from delivery.configure import (
+    cancelled_by_signals,
     connect_store,
     delivery_store,
     key_ring,
@@ -36,7 +37,8 @@ async def run(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         store = connect_store(settings)
         stack.push_async_callback(store.close)
-        await wait_for_store(store, settings)
+        with cancelled_by_signals():
+            await wait_for_store(store, settings)
         clock = StoreClock(SystemClock())
         policy = policy_of(settings.delivery)
         lookup = AresLookup()

@@ -6,7 +6,9 @@
 | `whsk_` | `v1a`, Ed25519 | 64 bytes: seed and public key; signs and verifies |
 | `whpk_` | `v1a`, Ed25519 | 32 bytes: public key; verifies only |
 
-Signed is `id.timestamp.body`: the body's bytes exactly as they are sent.
+Signed is `id.timestamp.body`: the body's bytes exactly as they are sent. What a receiver does with
+them is `gateway.receiving`, which shares nothing with this module: neither can hide a fault of the
+other.
 """
 
 from __future__ import annotations
@@ -15,28 +17,18 @@ import base64
 import binascii
 import hashlib
 import hmac
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from config import ids
-from config.clock import SECOND
-from delivery.errors import SecretError, SignatureInvalid
-
-TOLERANCE = 5 * 60 * SECOND
-"""How far a timestamp may be from now, either way, in microseconds."""
+from delivery.errors import SecretError
 
 _HMAC_SIZES = range(24, 65)
 _NEW_SECRET_SIZE = 32
 _SEED_SIZE = 32
-_MAX_HEADER = 8_192
-_TIMESTAMP = re.compile(r"\d{1,12}", re.ASCII)
-
-Scheme = Literal["v1", "v1a"]
 
 
 def generate_secret() -> str:
@@ -62,38 +54,6 @@ def sign(secrets: Sequence[str], *, message_id: str, timestamp: int, body: bytes
     return " ".join(_signature(secret, content) for secret in secrets)
 
 
-def verify(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now: int) -> None:
-    """Return when one of the signatures was made with one of `secrets`; raise otherwise.
-
-    Args:
-        secrets: any kind of the module's table.
-        headers: of the request, in any case.
-        body: the raw bytes received.
-        now: µs since the epoch.
-
-    Raises:
-        SignatureInvalid: naming the header at fault and what is wrong with it.
-        SecretError: a secret is malformed.
-    """
-    checks = [_verifier(secret) for secret in secrets]
-    received = {name.lower(): value for name, value in headers.items()}
-    message_id = received.get("webhook-id")
-    if not message_id:
-        raise SignatureInvalid("webhook-id", "missing")
-    timestamp = _check_timestamp(received.get("webhook-timestamp"), now)
-    signatures = _parse_signatures(received.get("webhook-signature"))
-    content = _signed_content(message_id, timestamp, body)
-    # No short cut on success: the time taken says nothing about which pair matched.
-    results = [
-        check(signature, content)
-        for scheme, signature in signatures
-        for known, check in checks
-        if known == scheme
-    ]
-    if not any(results):
-        raise SignatureInvalid("webhook-signature", "no_match")
-
-
 def _signed_content(message_id: str, timestamp: int, body: bytes) -> bytes:
     return b"%b.%d.%b" % (message_id.encode("utf-8", "surrogatepass"), timestamp, body)
 
@@ -110,27 +70,8 @@ def _signature(secret: str, content: bytes) -> str:
     return f"{scheme},{base64.b64encode(raw).decode()}"
 
 
-Check = Callable[[bytes, bytes], bool]
-
-
-def _verifier(secret: str) -> tuple[Scheme, Check]:
-    kind, key = _decode(secret)
-    if kind == "whsec_":
-        return "v1", lambda signature, content: hmac.compare_digest(signature, _hmac(key, content))
-    public = key if kind == "whpk_" else key[_SEED_SIZE:]
-    return "v1a", lambda signature, content: _ed25519_matches(public, signature, content)
-
-
 def _hmac(key: bytes, content: bytes) -> bytes:
     return hmac.digest(key, content, hashlib.sha256)
-
-
-def _ed25519_matches(public: bytes, signature: bytes, content: bytes) -> bool:
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, content)
-    except InvalidSignature:
-        return False
-    return True
 
 
 @lru_cache(maxsize=256)
@@ -166,36 +107,3 @@ def _check_key_pair(key: bytes) -> None:
     # A public half of another key would make signatures that no receiver can verify.
     if _private_key(key).public_key().public_bytes_raw() != key[_SEED_SIZE:]:
         raise SecretError("a whsk_ key's public half does not belong to its seed")
-
-
-def _check_timestamp(value: str | None, now: int) -> int:
-    if value is None:
-        raise SignatureInvalid("webhook-timestamp", "missing")
-    if not _TIMESTAMP.fullmatch(value):
-        raise SignatureInvalid("webhook-timestamp", "malformed")
-    timestamp = int(value)
-    if timestamp * SECOND < now - TOLERANCE:
-        raise SignatureInvalid("webhook-timestamp", "too_old")
-    if timestamp * SECOND > now + TOLERANCE:
-        raise SignatureInvalid("webhook-timestamp", "too_new")
-    return timestamp
-
-
-def _parse_signatures(value: str | None) -> list[tuple[str, bytes]]:
-    """Return (scheme, signature) of every entry that can be read; other entries are skipped."""
-    if not value:
-        raise SignatureInvalid("webhook-signature", "missing")
-    if len(value) > _MAX_HEADER:
-        raise SignatureInvalid("webhook-signature", "malformed")
-    found: list[tuple[str, bytes]] = []
-    for entry in value.split(" "):
-        scheme, _, encoded = entry.partition(",")
-        try:
-            raw = base64.b64decode(encoded, validate=True)
-        except (binascii.Error, ValueError):
-            continue
-        if raw:
-            found.append((scheme, raw))
-    if not found:
-        raise SignatureInvalid("webhook-signature", "malformed")
-    return found

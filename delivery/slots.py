@@ -41,7 +41,7 @@ class Slots:
 
     def __init__(self, shares: Shares) -> None:
         self.shares = shares
-        self._held: dict[str, Claimed] = {}
+        self._held: dict[tuple[str, str], Claimed] = {}
         self._endpoints: Counter[str] = Counter()
         self._tenants: Counter[str] = Counter()
         self._suspects = 0
@@ -67,15 +67,16 @@ class Slots:
 
     def fill(self, claimed: Claimed) -> None:
         """Give `claimed` a slot."""
-        self._held[claimed.claim] = claimed
+        # Claims count per partition: only with the delivery are they unique.
+        self._held[claimed.id, claimed.claim] = claimed
         self._endpoints[claimed.endpoint] += 1
         self._tenants[claimed.tenant] += 1
         self._suspects += claimed.suspect
         self._unproven += not claimed.proven
 
-    def empty(self, claim: str) -> None:
+    def empty(self, delivery_id: str, claim: str) -> None:
         """Take back the slot of the attempt under `claim`; one that holds none is no matter."""
-        claimed = self._held.pop(claim, None)
+        claimed = self._held.pop((delivery_id, claim), None)
         if claimed is None:
             return
         self._suspects -= claimed.suspect

@@ -254,11 +254,12 @@ def _endpoint(described: list[Any]) -> Endpoint:
 
 
 def _batch(reply: list[Any]) -> Batch:
-    now, next_at, rows, endpoints = reply
+    now, next_at, rows, endpoints, more = reply
     known = {endpoint: (secret, bool(proven)) for endpoint, secret, proven in endpoints}
     return Batch(
         now=now,
         next_at=None if next_at < 0 else next_at,
+        more=bool(more),
         deliveries=tuple(_claimed(row, known) for row in rows),
     )
 

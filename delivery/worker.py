@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay
@@ -20,7 +21,8 @@ from tenacity.wait import wait_random_exponential
 from config.clock import SECOND, StoreClock
 from config.ids import random_float, random_text
 from config.store import Store, StoreError, StoreUnavailable, partition_prefix
-from delivery.attempt import Rules, Sends, attempt, interrupted
+from config.tasks import background, cancel_all
+from delivery.attempt import Rules, Sends, attempt, faulted, interrupted
 from delivery.models import Attempted, Batch, Claimed
 from delivery.slots import Shares, Slots
 from delivery.store import DeliveryStore, Wanted
@@ -34,6 +36,9 @@ _GATHER = 0.002
 """Seconds to let slots come free before the next claim, so that one round trip fetches several."""
 
 _RECORD_AT_MOST = 256
+_RECORD_PATIENCE = 600.0
+"""Seconds that a result waits for the store; after that the delivery is attempted again."""
+
 _PER_TURN = 8
 
 
@@ -91,15 +96,13 @@ class DeliveryWorker:
     async def run(self) -> None:
         """Deliver until `stop` is called."""
         loops: list[Coroutine[Any, Any, None]] = [self._listen(), self._record_all()]
-        background = [asyncio.create_task(loop) for loop in loops]
+        beside = background(loops, self.stop)
         try:
             _log.info("delivery.started", extra={"worker": self._process})
             await self._claim_all()
             await self._wind_down()
         finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await cancel_all(beside)
             _log.info("delivery.stopped", extra={"worker": self._process})
 
     async def _claim_all(self) -> None:
@@ -119,7 +122,13 @@ class DeliveryWorker:
         asked_at = self._clock.monotonic()
         wanted = self._wanted(asked_at)
         if wanted:
-            batches = await self._deliveries.claim(wanted)
+            # A wake-up that comes while the reply is under way must outlast it.
+            self._due |= dict.fromkeys(wanted, inf)
+            try:
+                batches = await self._deliveries.claim(wanted)
+            except StoreError:
+                self._due |= dict.fromkeys(wanted, asked_at)
+                raise
             for partition, batch in batches.items():
                 self._sequences[partition] += 1
                 self._plan(partition, batch, full=len(batch.deliveries) >= wanted[partition].limit)
@@ -133,20 +142,23 @@ class DeliveryWorker:
         # Whoever comes first in a round gets what is left over; the order turns so that it is not
         # always one.
         turn = self._sequences[due[0]] % len(due)
-        share, rest = divmod(self._slots.free, len(due))
+        share, rest = divmod(max(0, self._slots.free), len(due))
+        unproven, odd = divmod(self._slots.free_for_unproven, len(due))
         return {
-            partition: self._want(partition, share + (place < rest), first=place == 0)
+            partition: self._want(
+                partition, share + (place < rest), unproven + (place < odd), first=place == 0
+            )
             for place, partition in enumerate(due[turn:] + due[:turn])
         }
 
-    def _want(self, partition: int, limit: int, *, first: bool) -> Wanted:
+    def _want(self, partition: int, limit: int, unproven: int, *, first: bool) -> Wanted:
         slots = self._slots
         return Wanted(
             process=self._process,
             sequence=self._sequences[partition],
             limit=limit,
             lease=int(self._pace.lease * SECOND),
-            unproven=min(limit, slots.free_for_unproven),
+            unproven=min(limit, unproven),
             suspect=first and slots.may_take_suspect,
             per_turn=_PER_TURN,
             per_endpoint=slots.shares.per_endpoint,
@@ -163,13 +175,15 @@ class DeliveryWorker:
             self._backlog = True
             self._due[partition] = now
             return
+        if batch.more:
+            self._backlog = True
         wait = SWEEP * (0.9 + 0.2 * random_float())
         if batch.next_at is not None:
             wait = min(wait, max(0.0, (batch.next_at - batch.now) / SECOND))
             # What is due and yet was not given is at some share's limit: look again, but not at
             # once.
             wait = max(wait, 0.01)
-        self._due[partition] = now + wait
+        self._due[partition] = min(self._due[partition], now + wait)
 
     def _start(self, batch: Batch, asked_at: float) -> None:
         # The lease runs from before the request was sent, as far as its holder can tell.
@@ -184,7 +198,7 @@ class DeliveryWorker:
             task.add_done_callback(self._attempts.discard)
 
     def _until_next(self) -> float:
-        if self._slots.free == 0:
+        if self._slots.free <= 0:
             self._backlog = True
             return SWEEP
         wait = min(self._due.values()) - self._clock.monotonic()
@@ -204,10 +218,9 @@ class DeliveryWorker:
         except asyncio.CancelledError:
             over = interrupted(claimed, self._clock.now())
         except Exception:  # noqa: BLE001
-            # A fault of ours: the lease runs out, and the delivery is attempted again.
+            # A fault of ours, which uses up the budget all the same, or it would go on for ever.
             _log.exception("delivery.attempt_failed", extra={"delivery": claimed.id})
-            self._slots.empty(claimed.claim)
-            return
+            over = faulted(claimed, self._clock.now(), self._rules)
         self._over.put_nowait(over)
 
     async def _record_all(self) -> None:
@@ -219,14 +232,14 @@ class DeliveryWorker:
                 await self._record(over)
             finally:
                 for each in over:
-                    self._slots.empty(each.claim)
+                    self._slots.empty(each.id, each.claim)
                     self._over.task_done()
                 self._freed()
 
     async def _record(self, over: list[Attempted]) -> None:
-        """Record, while the leases can still hold; what is not recorded is attempted again."""
+        """Record, however long the store is away: until it is swept again, the claims hold."""
         patience = AsyncRetrying(
-            stop=stop_after_delay(self._pace.lease),
+            stop=stop_after_delay(_RECORD_PATIENCE),
             wait=wait_random_exponential(multiplier=0.05, max=1),
             retry=retry_if_exception_type(StoreUnavailable),
         )

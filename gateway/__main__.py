@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from config import log, variables
 from config.parent import watch_parent
 from config.settings import Settings, SettingsError, environment, load_settings
 from config.store import StoreError
-from delivery.configure import wait_for_store
+from delivery.configure import cancelled_by_signals, wait_for_store
 from delivery.errors import DeliveryError
 from gateway.errors import GatewayError
 
@@ -32,6 +33,9 @@ def main() -> int:
     log.configure(role)
     try:
         return _ROLES[role](settings)
+    except asyncio.CancelledError:
+        logging.getLogger(role).info("process.stopped_while_starting")
+        return 0
     except (StoreError, DeliveryError, GatewayError) as error:
         sys.stderr.write(f"{role}: {error}\n")
         return 1
@@ -53,16 +57,15 @@ def _relay(settings: Settings) -> int:
 
 async def _run_relay(settings: Settings) -> None:
     from gateway.broker import make_broker  # noqa: PLC0415
-    from gateway.callbacks import Renderer  # noqa: PLC0415
+    from gateway.callbacks import renderer_of  # noqa: PLC0415
     from gateway.relay import Relay  # noqa: PLC0415
     from gateway.services import open_services  # noqa: PLC0415
-    from gateway.urls import Urls  # noqa: PLC0415
 
     services = open_services(settings)
     try:
-        await wait_for_store(services.store, settings)
-        renderer = Renderer(urls=Urls(settings.public_url), ring=services.ring)
-        relay = Relay(services, make_broker(settings, []), renderer)
+        with cancelled_by_signals():
+            await wait_for_store(services.store, settings)
+        relay = Relay(services, make_broker(settings, []), renderer_of(services))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, relay.stop)
@@ -86,6 +89,8 @@ def _worker(settings: Settings) -> int:
         f"--processes={settings.worker.processes}",
         f"--threads={threads}",
         "--skip-logging",
+        # It hears no signal until its processes have started; nothing is forked after them here.
+        "--worker-fork-timeout=1000",
     ]
     parsed = make_argument_parser().parse_args(arguments)  # type: ignore[no-untyped-call]
     return int(dramatiq_main(parsed))  # type: ignore[no-untyped-call]

@@ -6,6 +6,12 @@ comes next is the relay's.
 
 from __future__ import annotations
 
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
 import dramatiq
 from dramatiq import Broker, Middleware
 from dramatiq import Worker as Consumers
@@ -13,9 +19,27 @@ from dramatiq import Worker as Consumers
 from config import log
 from config.parent import watch_parent
 from config.settings import environment, load_settings
+from config.store import StoreError
 from gateway.broker import ACTOR, QUEUE, make_broker
 from gateway.run import end_overtime, run_job
 from gateway.worker import Worker
+
+_log = logging.getLogger("gateway.worker")
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends the process inside the block; Dramatiq heeds it only after the start."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        _log.info("worker.stopped_while_starting")
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Life(Middleware):
@@ -25,7 +49,13 @@ class _Life(Middleware):
         self._worker = worker
 
     def before_worker_boot(self, _broker: Broker, _consumers: Consumers) -> None:
-        self._worker.start()
+        try:
+            with _stoppable():
+                self._worker.start()
+        except StoreError as error:
+            # Dramatiq would log any other exception and go on: to work without leases.
+            _log.error("worker.not_started", extra={"error": str(error)})
+            raise SystemExit(1) from error
 
     def before_worker_shutdown(self, _broker: Broker, _consumers: Consumers) -> None:
         self._worker.wind_down()

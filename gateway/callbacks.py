@@ -17,14 +17,14 @@ from gateway import tickets
 from gateway.documents import event_body
 from gateway.models import Job, StoredFile, compact
 from gateway.outcomes import Finish
+from gateway.services import Services
 from gateway.urls import Urls
 from gateway.work import End
-
 
 EXPIRING = "job.expiring"
 
 NOTICE = 3_600 * SECOND
-"""How long before the end of unread results their owner is told, in µs; at most a quarter of their life."""
+"""How long before unread results go their owner is told, in µs; at most a quarter of their life."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +34,14 @@ class Renderer:
     Attributes:
         urls: builds the addresses in a callback.
         ring: opens and seals, and derives the key of tickets.
+        ticket_grace: µs that a ticket in a callback outlasts the results' planned end, which
+            moves on for as long as the callback is not delivered. When the results go, the
+            ticket opens nothing.
     """
 
     urls: Urls
     ring: KeyRing
+    ticket_grace: int = 0
 
     def end(
         self,
@@ -137,9 +141,20 @@ class Renderer:
         """Return what lets the receiver, who has no API key, fetch what the callback names."""
         if job.expires_at is None or not (job.results_file or job.artifacts):
             return None
-        return tickets.mint(job.id, job.expires_at, self.ring.derive(tickets.PURPOSE))
+        return tickets.mint(
+            job.id, job.expires_at + self.ticket_grace, self.ring.derive(tickets.PURPOSE)
+        )
 
     def _reseal(self, sealed: bytes, job_id: str, message_id: str) -> bytes:
         if not sealed:
             return b""
         return self.ring.seal(self.ring.open(sealed, row=f"callback:{job_id}"), row=message_id)
+
+
+def renderer_of(services: Services) -> Renderer:
+    """Return the renderer that the settings ask for."""
+    settings = services.settings
+    grace = settings.delivery.max_age_seconds + settings.jobs.result_ttl_seconds
+    return Renderer(
+        urls=Urls(settings.public_url), ring=services.ring, ticket_grace=int(grace * SECOND)
+    )

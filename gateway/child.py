@@ -11,11 +11,12 @@ The worker and the handler speak over the *line*, a socket of length-prefixed JS
     handler -> worker       progress, saved, and at last one of returned, raised, cancelled
 
 The worker and the keeper speak over the *life*, a socket on which the keeper tells the handler's
-process id and later its exit code. The worker's end of it closing, however that comes about, is the
-order to kill. A hung or crashed handler has no part in that, nor have threads: C code may hold them.
+process id and later its exit code. That the worker's end of it closes, however that comes about, is
+the order to kill. The handler has no part in that, nor has any thread: C code may hold both up.
 
 On Linux the keeper adopts what the handler's children leave behind, so that daemons are found too;
-elsewhere only the handler's process group is killed.
+elsewhere only the handler's process group is killed. The handler's temporary directory is its own,
+and goes with it.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ import logging
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import struct
 import sys
+import tempfile
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any, BinaryIO, Final, NoReturn, Self
@@ -56,7 +59,6 @@ from gateway.handlers import (
     HandlersError,
     JobCancelled,
     JobError,
-    JobType,
     Registry,
     artifact_uri,
 )
@@ -76,7 +78,7 @@ _BLOCK: Final = 256 * 1024
 _COMPLETE: Final = 100
 _MAX_INPUT: Final = 64 * 1024**2
 _IMPORT_SECONDS: Final = 120
-_BURIAL_SECONDS: Final = 5.0
+_BURIAL_SECONDS: Final = 2.0
 _IS_LINUX: Final = sys.platform == "linux"
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -137,18 +139,12 @@ def encode_frame(message: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildJob:
-    """What a child is told of its job.
-
-    Attributes:
-        timeout: seconds the attempt may take; the worker sees to it.
-        input: None when it is in `input_file`.
-    """
+    """What a child is told of its job; the fields are those of `Job`."""
 
     id: str
     type: str
     attempt: int
     max_attempts: int
-    timeout: float
     metadata: Mapping[str, Any] = field(default_factory=dict)
     input: Any = None
     input_file: StoredFile | None = None
@@ -162,7 +158,6 @@ class ChildJob:
             type=job.type,
             attempt=job.attempt,
             max_attempts=job.max_attempts,
-            timeout=job.timeout,
             metadata=job.metadata,
             input=job.input,
             input_file=job.input_file,
@@ -177,7 +172,6 @@ class ChildJob:
             "type": self.type,
             "attempt": self.attempt,
             "maxAttempts": self.max_attempts,
-            "timeout": self.timeout,
             "metadata": dict(self.metadata),
             "input": self.input,
             "inputFile": self.input_file.encode() if self.input_file else None,
@@ -193,7 +187,6 @@ class ChildJob:
             type=message["type"],
             attempt=message["attempt"],
             max_attempts=message["maxAttempts"],
-            timeout=message["timeout"],
             metadata=message["metadata"],
             input=message["input"],
             input_file=StoredFile.decode(kept) if kept else None,
@@ -336,7 +329,7 @@ class IsolatedJob:
         self._open.close()
 
     def _upload(self, file: FileRef) -> StoredFile:
-        return self._job.files[file.part]
+        return self._job.files[file.key]
 
     def _heed(self, message: JsonObject | None) -> None:
         if message is not None and message["is"] == "stop":
@@ -357,15 +350,9 @@ def unexpected(error: BaseException) -> str:
 
 def attempt(job: ChildJob, registry: Registry, line: Line, artifacts_url: str) -> bytes:
     """Call the handler; whatever it does becomes the last message."""
-    kind = None
     context = IsolatedJob(job, line, artifacts_url)
     try:
-        kind = registry.get(job.type)
-        _limit_memory(kind)
-        result = kind.function(context, kind.parse_input(_input(job, context)))
-        if inspect.isawaitable(result):
-            result = asyncio.run(_awaited(result))
-        return encode_frame({"is": "returned", "results": kind.dump_result(result)})
+        return encode_frame({"is": "returned", "results": _call(job, registry, context)})
     except JobCancelled:
         return encode_frame({"is": "cancelled"})
     except JobError as error:
@@ -376,14 +363,20 @@ def attempt(job: ChildJob, registry: Registry, line: Line, artifacts_url: str) -
         _log.exception("job.definition", extra={"job": job.id, "type": job.type})
         return _raised(str(error))
     except Exception as error:  # noqa: BLE001
-        _lift_memory_limit()
         _log.exception("job.handler_raised", extra={"job": job.id, "type": job.type})
-        limit = kind.memory_bytes if kind else None
-        if limit is not None and _is_want_of_memory(error):
-            return _raised(f"The job needed more memory than its limit of {_mebibytes(limit)}.")
         return _raised(unexpected(error), retry=True)
     finally:
         context.close()
+
+
+def _call(job: ChildJob, registry: Registry, context: IsolatedJob) -> JsonObject:
+    kind = registry.get(job.type)
+    given = kind.parse_input(_input(job, context))
+    with _bounded_memory(kind.memory_bytes):
+        result = kind.function(context, given)
+        if inspect.isawaitable(result):
+            result = asyncio.run(_awaited(result))
+        return kind.dump_result(result)
 
 
 async def _awaited(result: Awaitable[Any]) -> Any:
@@ -405,23 +398,32 @@ def _mebibytes(size: int) -> str:
     return f"{size / 1024**2:g} MiB"
 
 
-def _limit_memory(kind: JobType) -> None:
-    """Bound the address space: what is mapped now, and the type's `memory_bytes` beyond it.
+@contextmanager
+def _bounded_memory(limit: int | None) -> Iterator[None]:
+    """Bound the address space to what is mapped now and `limit` bytes beyond it.
 
-    What the modules and their libraries have mapped by now is not the handler's to answer for.
-    The hard limit stays, so that a process out of memory can lift the soft one to say so.
+    What the modules and their libraries have mapped is not the handler's to answer for. The hard
+    limit stays, so that what comes after has room again.
+
+    Raises:
+        JobError: more was needed.
     """
-    if kind.memory_bytes is None:
+    if limit is None:
+        yield
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = _mapped() + kind.memory_bytes
+    wanted = _mapped() + limit
     soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def _lift_memory_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    try:
+        yield
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            raise
+        sentence = f"The job needed more memory than its limit of {_mebibytes(limit)}."
+        raise JobError(sentence) from error
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 def _mapped() -> int:
@@ -431,16 +433,12 @@ def _mapped() -> int:
     return pages * resource.getpagesize()
 
 
-def _is_want_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-
-
 def _leave() -> NoReturn:
     """End at once: nobody is left to hear of anything."""
     os._exit(1)
 
 
-def _handle(line: socket.socket, keeper: int, registry: Registry, artifacts_url: str) -> None:
+def _handle(line: socket.socket, registry: Registry, artifacts_url: str, keeper: int) -> None:
     """Be a handler's process, from just after the fork."""
     os.setsid()
     _die_with(keeper)
@@ -448,7 +446,9 @@ def _handle(line: socket.socket, keeper: int, registry: Registry, artifacts_url:
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _offer_to_the_oom_killer()
-    faulthandler.enable()
+    with suppress(RuntimeError):
+        # Where a crash happened; there is no standard error under some supervisors.
+        faulthandler.enable()
     me = os.getpid()
     wire = Line(line)
     message = wire.receive()
@@ -462,7 +462,7 @@ def _handle(line: socket.socket, keeper: int, registry: Registry, artifacts_url:
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process with its parent; where it does not, the keeper must live."""
+    """Have the kernel kill this process with its parent, where it does such a thing."""
     if _IS_LINUX:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -535,6 +535,7 @@ def _keep(line: socket.socket, life: socket.socket, handle: Callable[[int], None
     signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
     if _IS_LINUX:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    scratch = tempfile.mkdtemp(prefix="gateway-job-")
     me = os.getpid()
     handler = os.fork()
     if handler == 0:
@@ -542,34 +543,37 @@ def _keep(line: socket.socket, life: socket.socket, handle: Callable[[int], None
         for descriptor in (wake, alarm):
             os.close(descriptor)
         life.close()
+        tempfile.tempdir = scratch
+        os.putenv("TMPDIR", scratch)
         _run_and_exit(lambda: handle(me))
     line.close()
     brood = _Brood(handler)
     _tell(life, handler)
-    while brood.code is None and not _is_called_off(life, wake, None):
+    while brood.code is None and not _wait(wake, life):
         brood.reap()
-    _bury(brood, life, wake)
+    _bury(brood, wake)
     _tell(life, -signal.SIGKILL if brood.code is None else brood.code)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _bury(brood: _Brood, life: socket.socket, wake: int) -> None:
+def _bury(brood: _Brood, wake: int) -> None:
     """End what is left, generation by generation. What the kernel holds for too long stays."""
     until = _clock.monotonic() + _BURIAL_SECONDS
     brood.reap()
     while not brood.is_gone and _clock.monotonic() < until:
         brood.kill()
-        _is_called_off(None, wake, 0.05)
+        _wait(wake, seconds=0.05)
         brood.reap()
 
 
-def _is_called_off(life: socket.socket | None, wake: int, seconds: float | None) -> bool:
-    """Wait until a child ends or the worker gives the order; tell whether it did."""
-    watched = [wake] if life is None else [wake, life]
+def _wait(wake: int, life: socket.socket | None = None, seconds: float | None = None) -> bool:
+    """Wait until a child ends or the worker gives the order to kill; tell whether it did."""
+    watched: list[int | socket.socket] = [wake] if life is None else [wake, life]
     ready, _, _ = select.select(watched, [], [], seconds)
     if wake in ready:
         with suppress(BlockingIOError):
             os.read(wake, _BLOCK)
-    return life is not None and life in ready
+    return life in ready
 
 
 def _noted(_signal: int, _frame: FrameType | None) -> None:
@@ -589,7 +593,7 @@ def _run_and_exit(function: Callable[[], None]) -> NoReturn:
         code = 0
     except SystemExit as left:
         code = _exit_code(left)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - there is nobody to raise it to
         _log.exception("isolation.process_failed")
     finally:
         with suppress(BaseException):
@@ -618,25 +622,32 @@ def _zygote(control: socket.socket, registry: Registry, artifacts_url: str) -> N
             os.set_inheritable(descriptor, False)
         line, life = (socket.socket(fileno=descriptor) for descriptor in descriptors)
         with line, life:
-            try:
-                pid = os.fork()
-            except OSError:
-                _log.exception("isolation.no_fork")
-                continue
-            if pid == 0:
-                control.close()
-                _run_and_exit(lambda: _keep(line, life, _handling(line, registry, artifacts_url)))
+            _fork_keeper(control, line, life, partial(_handle, line, registry, artifacts_url))
 
 
-def _handling(
-    line: socket.socket, registry: Registry, artifacts_url: str
-) -> Callable[[int], None]:
-    return lambda keeper: _handle(line, keeper, registry, artifacts_url)
-
-
-def main(
-    descriptor: int, *, modules: Sequence[str], profile: str, artifacts_url: str
+def _fork_keeper(
+    control: socket.socket, line: socket.socket, life: socket.socket, handle: Callable[[int], None]
 ) -> None:
+    try:
+        pid = os.fork()
+    except OSError:
+        # The worker sees the life end before it began.
+        _log.exception("isolation.no_fork")
+        return
+    if pid == 0:
+        control.close()
+        _run_and_exit(lambda: _keep(line, life, handle))
+
+
+def _warm_up(registry: Registry) -> None:
+    """Let handlers' modules load what every child would load anew: `warm_up()`, where they have it."""
+    for module in dict.fromkeys(kind.function.__module__ for kind in registry.types()):
+        warm_up = getattr(sys.modules[module], "warm_up", None)
+        if warm_up is not None:
+            warm_up()
+
+
+def main(descriptor: int, *, modules: Sequence[str], profile: str, artifacts_url: str) -> None:
     """Be the zygote.
 
     Args:
@@ -660,6 +671,7 @@ def main(
     # A worker that dies goes unnoticed during the imports: they end.
     signal.alarm(_IMPORT_SECONDS)
     registry = Registry.load(modules, profile)
+    _warm_up(registry)
     signal.alarm(0)
     # What is there now is shared with every child for as long as no collection touches it.
     gc.collect()

@@ -71,7 +71,8 @@ class RunningJob:
     def progress(self, percent: int, message: str) -> None:
         """Tell how far the job is; also the point at which a cancel or the deadline takes effect.
 
-        Costs no round trip: the newest report of all jobs of a process is written ten times a second.
+        Costs no round trip: the newest report of all jobs of a process is written ten times a
+        second.
 
         Raises:
             JobCancelled: the job should stop now.
@@ -126,12 +127,16 @@ class RunningJob:
             content_type=content_type,
         )
 
+    def keep(self, file: StoredFile) -> None:
+        """Take note of an artifact that the handler saved from a process of its own."""
+        self._saved[file.name] = file
+
     def close(self) -> None:
         """Close every file the handler left open."""
         self._open.close()
 
     def _upload(self, file: FileRef) -> StoredFile:
-        return self._held.job.files[file.part]
+        return self._held.job.files[file.key]
 
     def _check(self) -> None:
         if self._held.stop.is_set():

@@ -19,7 +19,7 @@ from tenacity.wait import wait_random_exponential
 from config.clock import SECOND, Clock
 from config.ids import partition_of, random_float, random_text
 from config.store import Store, StoreError, partition_prefix
-from gateway.models import Job
+from gateway.models import Job, writable
 from gateway.work import Report, WorkStore
 
 _log = logging.getLogger("gateway.leases")
@@ -63,7 +63,7 @@ class Held:
     def report(self, percent: int, message: str) -> None:
         """Take in a report of progress, to be written with the next ones."""
         with self._lock:
-            self.percent, self.message = percent, message
+            self.percent, self.message = percent, writable(message)
             self._unwritten = True
 
     def take_report(self) -> Report | None:
@@ -100,6 +100,20 @@ class Held:
         self.stop.set()
 
 
+class SuspectPlace:
+    """The one place of a process for a suspect, if it was free."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self.is_ours = lock.acquire(blocking=False)
+
+    def give_back(self) -> None:
+        """Let another have it."""
+        if self.is_ours:
+            self.is_ours = False
+            self._lock.release()
+
+
 class Leases:
     """What a worker process holds. The threads of handlers enter and leave; one loop keeps."""
 
@@ -124,28 +138,28 @@ class Leases:
         return f"{self.process}:{random_text(12)}"
 
     @contextmanager
-    def suspect_place(self) -> Iterator[bool]:
-        """Try for the process's one place for a job that processes died of; tell whether it is free.
+    def suspect_place(self) -> Iterator[SuspectPlace]:
+        """Try for the process's one place for a job that processes died of.
 
         If the process dies of such a job, only that one is to blame.
         """
-        free = self._suspect.acquire(blocking=False)
+        place = SuspectPlace(self._suspect)
         try:
-            yield free
+            yield place
         finally:
-            if free:
-                self._suspect.release()
+            place.give_back()
 
     @contextmanager
     def holding(self, held: Held) -> Iterator[None]:
         """Keep `held` renewed for as long as the block runs."""
         with self._lock:
-            self._held[held.job.id] = held
+            # By claim: a job may come back to this very process while a lost attempt goes on.
+            self._held[held.claim] = held
         try:
             yield
         finally:
             with self._lock:
-                self._held.pop(held.job.id, None)
+                self._held.pop(held.claim, None)
 
     def all(self) -> list[Held]:
         """Return what is held now, in order of partitions."""
@@ -155,14 +169,17 @@ class Leases:
 
     async def keep(self) -> None:
         """Renew for ever."""
+        usual = self._lease / _RENEWALS_PER_LEASE
+        wait = usual
         while True:
-            await asyncio.sleep(self._lease / _RENEWALS_PER_LEASE * (0.8 + 0.2 * random_float()))
+            await asyncio.sleep(wait * (0.8 + 0.2 * random_float()))
             try:
                 await self.renew()
+                wait = usual
             except StoreError as error:
                 # Leases outlast a short outage, and nobody sweeps during a long one.
                 _log.warning("leases.not_renewed", extra={"error": str(error)})
-                await asyncio.sleep(min(1.0, self._lease / 10))
+                wait = min(1.0, self._lease / 10)
 
     async def renew(self) -> None:
         """Renew every lease held now, and pass on what the store says of each.
@@ -177,7 +194,7 @@ class Leases:
         }
         renewals = await self._work.renew(pairs, lease=self.length)
         for each in held:
-            match renewals[each.job.id]:
+            match renewals[each.claim]:
                 case "lost":
                     self._missing(each)
                 case "cancel_requested":
@@ -227,7 +244,7 @@ class Leases:
 
     def _missing(self, held: Held) -> None:
         with self._lock:
-            still = self._held.get(held.job.id) is held
+            still = self._held.get(held.claim) is held
         # A job that ended while the renewal was under way is not lost.
         if still:
             _log.warning("leases.claim_lost", extra={"job": held.job.id})

@@ -275,6 +275,11 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+def writable(text: str) -> str:
+    """Return `text` with what UTF-8 cannot hold (lone surrogates) replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def encode_files(files: Mapping[str, StoredFile]) -> str:
     """Return the JSON object that keeps `files` by their names."""
     return compact({name: file.encode() for name, file in files.items()})

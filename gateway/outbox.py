@@ -91,16 +91,17 @@ class Outbox(Transitions):
         }
 
     async def sweep(
-        self, live: Iterable[str], *, lease: int, at_most: int
+        self, live: Iterable[str], *, lease: int, gap: int, at_most: int
     ) -> tuple[int, list[Overdue]]:
         """Bring back jobs whose lease ran out; return how many, and those to be ended instead.
 
         Args:
             live: the worker processes that live; a lease of another counts against its job.
             lease: µs.
+            gap: µs without sweeps after which the store is taken to have been away.
             at_most: how many of each kind in each partition.
         """
-        replies = await self._everywhere("sweep", lease, at_most, *live)
+        replies = await self._everywhere("sweep", lease, gap, at_most, *live)
         back: int = 0
         overdue: list[Overdue] = []
         for now, came_back, ended in replies:

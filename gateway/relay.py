@@ -20,6 +20,7 @@ from tenacity.wait import wait_random_exponential
 from config.clock import SECOND
 from config.ids import random_float
 from config.store import StoreError, partition_prefix
+from config.tasks import background, cancel_all
 from gateway.artifacts import ArtifactError, job_prefix
 from gateway.broker import BrokerUnavailable, queue_length, ring
 from gateway.callbacks import Renderer
@@ -34,6 +35,7 @@ _log = logging.getLogger("gateway.relay")
 _WINDOW_PER_THREAD = 2
 _AT_ONCE = 100
 _RENDERINGS = 5
+_QUIET_GAP = 5 * SECOND
 _GATHER = 0.002
 """Seconds between two rounds at the least, so that one round takes in several submits."""
 
@@ -66,14 +68,12 @@ class Relay:
             self._every(limits.sweep_seconds, self._notify),
             self._listen(),
         ]
-        background = [asyncio.create_task(loop) for loop in loops]
+        beside = background(loops, self.stop)
         try:
             _log.info("relay.started")
             await self._ring_all()
         finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await cancel_all(beside)
             _log.info("relay.stopped")
 
     async def _ring_all(self) -> None:
@@ -124,12 +124,20 @@ class Relay:
 
     async def _sweep(self) -> None:
         lease = int(self._services.settings.jobs.lease_seconds * SECOND)
-        back, overdue = await self._outbox.sweep(self._live, lease=lease, at_most=_AT_ONCE)
+        # Without sweeps for several rounds of it, the store was away.
+        gap = max(_QUIET_GAP, int(3 * self._services.settings.jobs.sweep_seconds * SECOND))
+        back, overdue = await self._outbox.sweep(self._live, lease=lease, gap=gap, at_most=_AT_ONCE)
         if back:
             _log.warning("relay.jobs_came_back", extra={"count": back})
             self._wake.set()
         for each in overdue:
-            await self._end(each)
+            try:
+                await self._end(each)
+            except StoreError:
+                raise
+            except Exception:  # noqa: BLE001
+                # One job that cannot be ended must not keep the others from it.
+                _log.exception("relay.job_not_ended", extra={"job": each.view.job.id})
 
     async def _end(self, overdue: Overdue) -> None:
         """End a job that time has run out for, unless something else happened to it meanwhile."""
@@ -172,10 +180,15 @@ class Relay:
     async def _notify(self) -> None:
         """Owe a callback for each job whose results are about to go unread."""
         for view in await self._outbox.notices(at_most=_AT_ONCE):
-            message = self._renderer.notice(view.job, at=self._services.clock.now())
-            if message is not None:
-                # One that changed since is found again.
-                await self._outbox.notify(view.job.id, view.job.rev, message)
+            try:
+                message = self._renderer.notice(view.job, at=self._services.clock.now())
+                if message is not None:
+                    # One that changed since is found again.
+                    await self._outbox.notify(view.job.id, view.job.rev, message)
+            except StoreError:
+                raise
+            except Exception:  # noqa: BLE001
+                _log.exception("relay.job_not_told_of", extra={"job": view.job.id})
 
     async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -21,10 +21,11 @@ from config.clock import rfc3339
 from config.ids import random_float
 from config.store import StoreFull, StoreUnavailable
 from gateway.artifacts import job_prefix
+from gateway.child import unexpected
 from gateway.context import RunningJob, time_is_up
 from gateway.handlers import HandlersError, JobCancelled, JobError
 from gateway.leases import Held
-from gateway.models import Job, StoredFile, View, compact
+from gateway.models import Job, StoredFile, View, compact, writable
 from gateway.outcomes import (
     Abandoned,
     Again,
@@ -58,10 +59,12 @@ def run_job(job_id: str, worker: Worker) -> None:
     """Make one attempt at the job, if it is to be worked on."""
     if worker.is_stopping:
         return
-    with worker.leases.suspect_place() as suspect:
-        held = _claim(job_id, worker, suspect=suspect)
+    with worker.leases.suspect_place() as place:
+        held = _claim(job_id, worker, suspect=place.is_ours)
         if held is None:
             return
+        if not held.job.lost:
+            place.give_back()
         with worker.leases.holding(held):
             context = RunningJob(held, worker.services.artifacts, worker.services.clock)
             try:
@@ -85,7 +88,8 @@ def _claim(job_id: str, worker: Worker, *, suspect: bool) -> Held | None:
     async def claiming() -> View | None:
         return await work.claim(job_id, claim, lease=worker.leases.length, suspect=suspect)
 
-    view = worker.call(claiming())
+    # A claim whose reply was lost is ours all the same: asked again, it says so.
+    view = worker.call(_patiently(claiming))
     if view is None:
         return None
     return Held(view.job, claim, worker.services.clock.monotonic() + view.job.timeout)
@@ -96,6 +100,9 @@ def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
     job = held.job
     try:
         kind = worker.services.registry.get(job.type)
+        if kind.isolation == "process":
+            results = worker.isolation.run(job, context, deadline=held.deadline, stop=held.stop)
+            return Returned(results=results)
         given = kind.parse_input(_input(held, worker))
         result = kind.function(context, given)
         if inspect.isawaitable(result):
@@ -106,13 +113,13 @@ def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
     except JobCancelled:
         return _stopped(held)
     except JobError as error:
-        return Raised(error=error.message, code=error.code, retry=error.retry)
+        return Raised(error=writable(error.message), code=writable(error.code), retry=error.retry)
     except HandlersError as error:
         _log.exception("job.definition", extra={"job": job.id, "type": job.type})
         return Raised(error=str(error), code="handler_error", retry=False)
     except Exception as error:  # noqa: BLE001
         _log.exception("job.handler_raised", extra={"job": job.id, "type": job.type})
-        return Raised(error=_sentence(error), code="handler_error", retry=True)
+        return Raised(error=unexpected(error), code="handler_error", retry=True)
 
 
 def _stopped(held: Held) -> AttemptOutcome:
@@ -139,11 +146,6 @@ def _input(held: Held, worker: Worker) -> Any:
     return worker.read_json(kept, limit=_MAX_INPUT)
 
 
-def _sentence(error: Exception) -> str:
-    # The exception's kind and no more: its text may hold what the client must not see.
-    return f"The job's handler failed unexpectedly ({type(error).__name__})."
-
-
 def settle(
     held: Held, outcome: AttemptOutcome, saved: Mapping[str, StoredFile], worker: Worker
 ) -> None:
@@ -155,7 +157,7 @@ def settle(
     worker.call(_write(held, step, record, saved, results_file, worker))
 
 
-async def _write(  # noqa: PLR0913
+async def _write(
     held: Held,
     step: NextStep,
     record: str,
@@ -171,7 +173,9 @@ async def _write(  # noqa: PLR0913
         case Leave():
             return
         case HandBack():
-            await _patiently(lambda: work.release(job_id, held.claim, attempt_record=record))
+            said = await _patiently(lambda: work.release(job_id, held.claim, attempt_record=record))
+            if said == "cancel_requested":
+                await _finish(held, Finish(status="cancelled"), record, {}, None, worker)
         case Again(delay=delay):
             said = await _patiently(
                 lambda: work.retry(job_id, held.claim, delay=delay, attempt_record=record)
@@ -184,7 +188,7 @@ async def _write(  # noqa: PLR0913
             assert_never(step)
 
 
-async def _finish(  # noqa: PLR0913
+async def _finish(
     held: Held,
     finish: Finish,
     record: str,
@@ -194,8 +198,8 @@ async def _finish(  # noqa: PLR0913
 ) -> None:
     """Write the end, rendered from the job as it is at that very moment.
 
-    What this process knows of the job is nearly always how it is: only when the store says otherwise is the
-    end rendered anew, from what the store has.
+    What this process knows of the job is nearly always how it is: only when the store says
+    otherwise is the end rendered anew, from what the store has.
     """
     held.begin_ending()
     job = replace(
@@ -274,7 +278,7 @@ def _record(held: Held, outcome: AttemptOutcome, worker: Worker) -> str:
         "outcome": type(outcome).__name__.lower(),
     }
     if isinstance(outcome, Raised):
-        record |= {"error": outcome.error[:_ERROR_LENGTH], "errorCode": outcome.code}
+        record |= {"error": writable(outcome.error)[:_ERROR_LENGTH], "errorCode": outcome.code}
     _log.info(
         "job.attempt",
         extra={

@@ -1,7 +1,7 @@
 """Jobs as workers have to do with them: claimed, renewed, and ended or given back.
 
-One method a transition; the scripts in `lua/` demand the states. Every write carries the claim, so that
-it may come late or twice. Every method may be called again after `StoreUnavailable`.
+One method a transition; the scripts in `lua/` demand the states. Every write carries the claim, so
+that it may come late or twice. Every method may be called again after `StoreUnavailable`.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ class WorkStore(Transitions):
         renewals: dict[str, Renewal] = {}
         for (now, results), pairs_ in zip(replies, held.values(), strict=True):
             self._clock.heard(now)
-            for (job_id, _), result in zip(pairs_, results, strict=True):
-                renewals[job_id] = _RENEWALS[result]
+            for (_, claim), result in zip(pairs_, results, strict=True):
+                renewals[claim] = _RENEWALS[result]
         return renewals
 
     async def finish(self, job_id: str, end: End) -> EndResult:
@@ -217,6 +217,9 @@ class WorkStore(Transitions):
         )
         return _RETRIES[result]
 
-    async def release(self, job_id: str, claim: str, *, attempt_record: str) -> bool:
-        """Give the job back, to be attempted again at once; False when the claim is lost."""
-        return bool(await self._run("release", partition_of(job_id), job_id, claim, attempt_record))
+    async def release(self, job_id: str, claim: str, *, attempt_record: str) -> Retried:
+        """Give the job back, to be attempted again at once; the attempt does not count."""
+        result: int = await self._run(
+            "release", partition_of(job_id), job_id, claim, attempt_record
+        )
+        return _RETRIES[result]

@@ -22,12 +22,13 @@ from typing import Any, TypeVar
 
 from config.settings import Settings
 from config.store import StoreError
+from config.tasks import background, cancel_all
 from delivery.configure import wait_for_store
-from gateway.callbacks import Renderer
+from gateway.callbacks import renderer_of
+from gateway.isolation import Isolation
 from gateway.leases import Held, Leases
 from gateway.models import StoredFile, compact
 from gateway.services import Services, open_services
-from gateway.urls import Urls
 
 _log = logging.getLogger("gateway.worker")
 
@@ -39,9 +40,15 @@ OVERTIME = 5.0
 """Seconds that a handler in a thread gets to notice that its time is up."""
 
 _LAST_MOMENTS = 2.0
-"""Seconds that handlers get to stop once they were told to, before their jobs are taken from them."""
+"""Seconds that handlers get to stop once they were told to, before their jobs are taken from them.
+"""
 
 T = TypeVar("T")
+
+
+def _leave_service() -> None:
+    """Stop this process in order: Dramatiq does on this signal, and its parent starts anew."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Worker:
@@ -62,7 +69,13 @@ class Worker:
             self.services.clock,
             settings.jobs.lease_seconds,
         )
-        self.renderer = Renderer(urls=Urls(settings.public_url), ring=self.services.ring)
+        self.isolation = Isolation(
+            modules=settings.jobs.modules,
+            profile=settings.profile,
+            artifacts_url=settings.artifacts.url,
+            clock=self.services.clock,
+        )
+        self.renderer = renderer_of(self.services)
         self._on_overtime = on_overtime
         self._threads = settings.worker.threads
         self._grace = settings.worker.grace_seconds
@@ -92,6 +105,7 @@ class Worker:
 
     def stop(self) -> None:
         """Leave the muster and close the connections."""
+        self.isolation.close()
         self.call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_JOIN_SECONDS)
@@ -112,16 +126,14 @@ class Worker:
     async def _begin(self) -> None:
         await wait_for_store(self.services.store, self.services.settings)
         await self.services.outbox.enlist(self.leases.process, self._threads)
-        self._tasks = [
-            asyncio.create_task(loop)
-            for loop in (
-                self.leases.keep(),
-                self.leases.write_progress(),
-                self.leases.listen(self.services.work.partitions),
-                self._stay_enlisted(),
-                self._watch(),
-            )
-        ]
+        loops = (
+            self.leases.keep(),
+            self.leases.write_progress(),
+            self.leases.listen(self.services.work.partitions),
+            self._stay_enlisted(),
+            self._watch(),
+        )
+        self._tasks = background(loops, _leave_service)
 
     async def _stay_enlisted(self) -> None:
         while True:
@@ -138,12 +150,13 @@ class Worker:
             await asyncio.sleep(_WATCH_SECONDS)
             now = self.services.clock.monotonic()
             for held in self.leases.all():
-                if now > held.deadline + OVERTIME and not held.stop.is_set():
+                if now > held.deadline + OVERTIME and not held.is_lost:
                     _log.error("worker.deadline_ignored", extra={"job": held.job.id})
-                    await asyncio.to_thread(self._on_overtime, held)
-                    held.lose()
-                    # Dramatiq's process stops in order on this, and its parent starts anew.
-                    os.kill(os.getpid(), signal.SIGTERM)
+                    try:
+                        await asyncio.to_thread(self._on_overtime, held)
+                    finally:
+                        held.lose()
+                        _leave_service()
 
     def _hand_back(self) -> None:
         """Wait for what is under way, then tell it to stop, then take it away."""
@@ -183,9 +196,7 @@ class Worker:
                 )
 
     async def _end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_all(self._tasks)
         try:
             await self.services.outbox.enlist(self.leases.process, 0)
         except StoreError as error:

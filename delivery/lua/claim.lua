@@ -18,7 +18,7 @@ local taken, retention = cjson.decode(ARGV[10]), tonumber(ARGV[11])
 local SUSPECT_AFTER, POISON_AFTER = 2, 5
 local HEARTBEAT_LOST = 10 * 1000000
 local QUIET_GAP = 5 * 1000000
-local SCAN = 64
+local SCAN, PASS = 64, 512
 
 -- When nobody swept for a while the store was away, and leases of healthy processes ran out unrenewed: wait
 -- one whole lease before any is taken for lost.
@@ -79,6 +79,15 @@ local function hand_out(id)
   rows[#rows + 1] = {id, d[10], d[11], d, redis.call('GET', key('d', id, 'body')) or '', suspect}
 end
 
+-- Its holder counts the lease from the request that is answered, not from the one whose reply was lost.
+local function give_again(id, at)
+  local d = redis.call('HMGET', key('d', id), 'ep', 'claim')
+  if d[2] ~= process .. ':' .. sequence .. ':' .. at then return end
+  redis.call('ZADD', key('ep', d[1], 'inflight'), 'XX', now + lease, id)
+  rescore(d[1])
+  hand_out(id)
+end
+
 local batch = {}
 -- pending, waiting -> pending, held under a claim. False when there was nothing to hold.
 local function take(id, ep, source)
@@ -124,9 +133,15 @@ end
 -- Endpoints in turn, as long as there are slots. A tenant at its share is passed over while others wait, and
 -- served after them; an endpoint at its share goes to the tail.
 local function serve_ready(set, free)
-  local passed, served = {}, 0
-  for _ = 1, SCAN do
+  local passed, order, turns_given, served = {}, {}, 0, 0
+  local function give(ep, most, own, share)
+    local got = serve(ep, most)
+    taken.endpoints[ep], taken.tenants[redis.call('HGET', key('ep', ep), 'tenant') or ''] = own - got, share - got
+    free, served, turns_given = free - got, served + got, turns_given + 1
+  end
+  for _ = 1, PASS do
     if free <= 0 then return served end
+    if turns_given >= SCAN then break end
     local ep = redis.call('ZRANGE', set, 0, 0)[1]
     if not ep then break end
     local tenant = redis.call('HGET', key('ep', ep), 'tenant') or ''
@@ -136,16 +151,23 @@ local function serve_ready(set, free)
       redis.call('ZADD', set, turn(), ep)
       if passed[ep] then break end
       passed[ep] = true
-    elseif share <= 0 and not passed[ep] then
+    elseif share <= 0 then
+      if passed[ep] then break end
       passed[ep] = true
+      order[#order + 1] = ep
       redis.call('ZADD', set, turn(), ep)
     else
       local most = math.min(free, own)
       if share > 0 then most = math.min(most, share) end
-      local got = serve(ep, most)
-      taken.endpoints[ep], taken.tenants[tenant] = own - got, share - got
-      free, served = free - got, served + got
+      give(ep, most, own, share)
     end
+  end
+  -- Nobody else waits: those at their tenant's share after all.
+  for _, ep in ipairs(order) do
+    if free <= 0 or turns_given >= SCAN then break end
+    local own = taken.endpoints[ep] or endpoint_slots
+    local share = taken.tenants[redis.call('HGET', key('ep', ep), 'tenant') or ''] or tenant_slots
+    if own > 0 then give(ep, math.min(free, own), own, share) end
   end
   return served
 end
@@ -162,10 +184,11 @@ local function serve_suspect()
 end
 
 local held = redis.call('HMGET', key('batch', process), 'sequence', 'ids')
+heartbeat()
 if held[1] == sequence then
-  for _, id in ipairs(cjson.decode(held[2])) do hand_out(id) end
+  for at, id in ipairs(cjson.decode(held[2])) do give_again(id, at) end
+  redis.call('PEXPIRE', key('batch', process), math.ceil(lease / 1000))
 else
-  heartbeat()
   for _, ep in ipairs(redis.call('ZRANGEBYSCORE', key('agenda'), '-inf', now, 'LIMIT', 0, SCAN)) do
     reap_expired(ep)
     rescore(ep)
@@ -185,4 +208,5 @@ local next_at = head_score(key('agenda'))
 if #rows < wanted then
   redis.call('SET', key('sleeping'), next_at or now + 3600 * 1000000, 'PX', 60000)
 end
-return {now, next_at or -1, rows, endpoints}
+local more = redis.call('EXISTS', key('ready:proven'), key('ready:unproven'), key('suspects'))
+return {now, next_at or -1, rows, endpoints, more}

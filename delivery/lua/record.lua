@@ -29,7 +29,9 @@ local function judge(ep, verdict)
   if verdict == 'good' then
     redis.call('HSET', key('ep', ep), 'succeededAt', now)
     redis.call('HDEL', key('ep', ep), 'failures', 'opens', 'openUntil')
-  elseif verdict == 'bad' and breaker_open(redis.call('HINCRBY', key('ep', ep), 'failures', 1)) then
+  elseif verdict == 'bad' and breaker_open(redis.call('HINCRBY', key('ep', ep), 'failures', 1))
+    and (tonumber(redis.call('HGET', key('ep', ep), 'openUntil')) or 0) <= now then
+    -- What was under way when it opened is the same event.
     local opens = redis.call('HINCRBY', key('ep', ep), 'opens', 1)
     redis.call('HSET', key('ep', ep), 'openUntil', now + math.min(OPEN_FIRST * 2 ^ math.min(opens - 1, 10), OPEN_MOST))
   end

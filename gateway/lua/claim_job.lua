@@ -9,7 +9,11 @@
 local id, claim, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local SUSPECT_AFTER = 2
 local job = redis.call('HMGET', key('j', id), 'status', 'claim', 'tenant', 'priority', 'attempt', 'lost')
-if job[1] == 'processing' and job[2] == claim then return job_view(id) end
+if job[1] == 'processing' and job[2] == claim then
+  -- Its holder counts the lease from the request that is answered.
+  redis.call('ZADD', key('leases'), 'XX', now + lease, id)
+  return job_view(id)
+end
 if job[1] ~= 'pending' or redis.call('ZSCORE', key('later'), id) then return nil end
 if ARGV[4] ~= '1' and (tonumber(job[6]) or 0) >= SUSPECT_AFTER then return nil end
 outbox_remove(id, job[3], job[4])

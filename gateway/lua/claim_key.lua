@@ -4,7 +4,7 @@
 -- ARGV 1 tenant, 2 hash of the key, 3 fingerprint of the request, 4 job, 5 µs after which a claim is stale,
 --      6 life of the key in µs
 -- Demands nothing. A claim that went stale is taken over under its own job, so that one job comes of it whoever
--- finishes; the same job claims again.
+-- finishes; the same job claims again. Who claimed last is noted: only they may give the key back.
 -- Returns {claimed | writing | created | conflict, job}
 -- include: delivery/base
 local entry = key('idem', ARGV[1], ARGV[2])
@@ -22,7 +22,8 @@ else
   state = 'writing'
 end
 if state == 'claimed' then
-  redis.call('HSET', entry, 'fingerprint', ARGV[3], 'job', job, 'state', 'claimed', 'at', now)
+  redis.call('HSET', entry, 'fingerprint', ARGV[3], 'job', job, 'state', 'claimed', 'at', now,
+    'by', ARGV[4])
   redis.call('PEXPIRE', entry, math.floor(tonumber(ARGV[6]) / 1000))
 end
 return {state, job}

@@ -54,7 +54,12 @@ end
 -- How the callback of a job stands: of the delivery that its end owes, or before that of its URL.
 local function callback_state(id)
   local job = redis.call('HMGET', key('j', id), 'delivery', 'endpoint', 'urlHash')
-  if job[1] then return redis.call('HMGET', key('d', job[1]), 'state', 'reason', 'n', 'lastStatus', 'nextAt') end
+  if job[1] then
+    local d = redis.call('HMGET', key('d', job[1]), 'state', 'reason', 'n', 'lastStatus', 'nextAt')
+    -- Dead deliveries outlive their job, delivered ones need not.
+    if not d[1] then d[1] = 'delivered' end
+    return d
+  end
   if job[2] and redis.call('SISMEMBER', key('ep', job[2], 'gone'), job[3]) == 1 then
     return {'dead', 'disabled', 0, false, false}
   end

@@ -63,6 +63,7 @@ end
 
 local waiting = 0
 for _, priority in ipairs(PRIORITIES) do waiting = waiting + redis.call('ZCARD', key('ob', priority)) end
-local rung_next, later_next = head_score(key('rung')), head_score(key('later'))
+-- One that must not be told again now is looked at with the next round.
+local rung_next, later_next = ARGV[4] == '1' and head_score(key('rung')) or nil, head_score(key('later'))
 local due = rung_next and later_next and math.min(rung_next, later_next) or rung_next or later_next
 return {jobs, redis.call('ZCARD', key('rung')), waiting, due and math.max(0, due - now) or -1}

@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
 -- Finds the jobs that time has run out for: leases that lapsed, waits that took too long.
 -- KEYS 1 partition prefix
--- ARGV 1 lease in µs, 2 at most how many of each kind, then the worker processes that live
+-- ARGV 1 lease in µs, 2 µs without sweeps after which the store was away, 3 at most how many of each kind,
+--      then the worker processes that live
 -- Demands `processing` with a lapsed lease: with attempts left it is pending again, at once; else it is for the
 -- caller to end, under the claim it is held by. Demands `pending` past its deadline: for the caller to end.
 -- Returns {now, how many came back, {job, reason to end it, view} for each that must be ended}
 -- include: job
-local lease, at_most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local lease, quiet_gap, at_most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local POISON_AFTER = 5
-local QUIET_GAP = 5 * 1000000
 local live = {}
-for at = 3, #ARGV do live[ARGV[at]] = true end
+for at = 4, #ARGV do live[ARGV[at]] = true end
 local back, ended = 0, {}
 
 local function to_end(id, reason)
@@ -22,7 +22,7 @@ end
 local function is_quiet()
   local last = tonumber(redis.call('GET', key('swept:jobs')) or now)
   redis.call('SET', key('swept:jobs'), now)
-  if now - last > QUIET_GAP then
+  if now - last > quiet_gap then
     redis.call('SET', key('quiet:jobs'), now + lease, 'PX', math.ceil(lease / 1000))
   end
   return now < tonumber(redis.call('GET', key('quiet:jobs')) or 0)
@@ -45,8 +45,9 @@ local function reap(id)
   -- Seen once for each lapse: what must be ended stays held, and is offered again until somebody ends it.
   if redis.call('HGET', key('j', id), 'reaped') ~= job[7] then
     redis.call('HSET', key('j', id), 'reaped', job[7])
-    if count_lost(id, job[7]) >= POISON_AFTER then reason = 'poison' end
+    count_lost(id, job[7])
   end
+  if (tonumber(redis.call('HGET', key('j', id), 'lost')) or 0) >= POISON_AFTER then reason = 'poison' end
   if not reason and tonumber(job[2]) < tonumber(job[3]) and job[6] ~= '1' then
     redis.call('ZREM', key('leases'), id)
     redis.call('HDEL', key('j', id), 'claim')

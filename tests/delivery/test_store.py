@@ -395,7 +395,7 @@ async def test_a_sleeper_is_woken_by_what_is_due_earlier(
     channels = [f"gw:{{p{at:02d}}}:wake:delivery" for at in range(deliveries.partitions)]
     async with store.subscription(*channels) as messages:
         [identifier] = await enqueue(deliveries, "a.example")
-        assert await anext(messages) == channels[partition_of(identifier)]
+        assert await anext(aiter(messages)) == channels[partition_of(identifier)]
 
 
 async def test_two_hundred_full_endpoints_do_not_starve_a_healthy_one(
