@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 
 from config.clock import SECOND
 from config.settings import DeliverySettings, Settings
@@ -13,6 +14,8 @@ from config.store import Store, agree_on_partitions, connect
 from delivery.egress import Policy
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore, Retention
+
+PRODUCT = "async-request-reply-gateway"
 
 _STORE_PATIENCE = 30.0
 """Seconds that a starting process waits for the store."""
@@ -83,3 +86,12 @@ def policy_of(limits: DeliverySettings) -> Policy:
         allow_loopback=limits.allow_loopback,
         ports=frozenset(limits.ports) or None,
     )
+
+
+def user_agent(contact: str) -> str:
+    """Return the `user-agent` of callbacks: product, version, and whom to write to."""
+    try:
+        product = f"{PRODUCT}/{version(PRODUCT)}"
+    except PackageNotFoundError:  # run from a checkout
+        product = PRODUCT
+    return f"{product} ({contact})" if contact else product

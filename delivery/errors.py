@@ -5,7 +5,9 @@
     ├── SecretError            a signing secret is malformed
     ├── DestinationRefused     a URL that no policy of ours accepts; told to the client at submit
     ├── HeaderRefused          a custom header that may not be sent; told to the client at submit
-    └── DestinationDenied      an address that may not be dialled; found when connecting
+    ├── DestinationDenied      an address that may not be dialled; found when connecting
+    ├── TransportFailed        `delivery.engine`: no complete answer came
+    └── AnswerTooLarge, SinkFailed   `delivery.fetch`: what was fetched could not be kept
 
 What a receiver does is not an error: it is an `Outcome` (see `delivery.outcomes`).
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import AsyncExitStack
-from importlib.metadata import PackageNotFoundError, version
 
 from config.clock import StoreClock, SystemClock
 from config.settings import DeliverySettings, Settings
@@ -16,6 +15,7 @@ from delivery.configure import (
     delivery_store,
     key_ring,
     policy_of,
+    user_agent,
     wait_for_store,
 )
 from delivery.egress import Policy
@@ -24,8 +24,6 @@ from delivery.retry import Schedule
 from delivery.sender import Sender
 from delivery.transport import AiohttpTransport, Deadlines
 from delivery.worker import DeliveryWorker, Pace
-
-PRODUCT = "async-request-reply-gateway"
 
 
 async def run(settings: Settings) -> None:
@@ -58,15 +56,6 @@ async def run(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         await worker.run()
-
-
-def user_agent(contact: str) -> str:
-    """Return the `user-agent` of callbacks: product, version, and whom to write to."""
-    try:
-        product = f"{PRODUCT}/{version(PRODUCT)}"
-    except PackageNotFoundError:  # run from a checkout
-        product = PRODUCT
-    return f"{product} ({contact})" if contact else product
 
 
 def _transport(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from config.ids import random_float
+from config.store import StoreError
 from gateway.access import Access, Reader
+from gateway.admission import Admission
+from gateway.answers import Answers
+from gateway.api_control import JobControl
 from gateway.auth import Principal
 from gateway.bodies import body_kind, boundary_of, limited, parse_json, read_json
-from gateway.documents import document, retry_after, version
+from gateway.documents import retry_after, version
 from gateway.drafts import Drafter
 from gateway.idempotency import parse_key
 from gateway.models import View
 from gateway.multipart import Multipart
 from gateway.problems import Problem
-from gateway.reading import read_file_results, read_job
+from gateway.reading import read_job
 from gateway.resource import json_response, matches, resource
 from gateway.schemas import SubmitRequest, parse_submit
 from gateway.services import Services
@@ -26,22 +32,35 @@ from gateway.submit import Submitted, Submitter
 from gateway.uploads import read_request, store_files
 from gateway.urls import Urls
 
+log = logging.getLogger("api")
+
 CACHE = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Prefer, Origin"}
 """Headers of everything that one reader may keep and must revalidate."""
+
+
+_FOLLOWED_UNREAD_BYTES = 8_192
+"""Node's `fetch` follows a redirect without reading its body: a longer one would hold on to the
+connection, and keep the client's program running, until the server closes it."""
 
 
 class JobsApi:
     """The addresses under `/v1/jobs`, artifacts aside."""
 
-    def __init__(self, services: Services, access: Access, urls: Urls) -> None:
+    def __init__(
+        self, services: Services, access: Access, urls: Urls, admission: Admission
+    ) -> None:
         self._services = services
         self._access = access
         self._urls = urls
+        self._admission = admission
+        self._answers = Answers(services=services, urls=urls)
+        self._control = JobControl(services, access, urls, admission)
         self._settings = services.settings.api
         self._submitter = Submitter(
             services.settings,
             jobs=services.jobs,
             artifacts=services.artifacts,
+            files=services.files,
             ring=services.ring,
             clock=services.clock,
         )
@@ -56,13 +75,16 @@ class JobsApi:
         """Return what is answered where."""
         return [
             resource("/v1/jobs", POST=self.submit),
-            resource("/v1/jobs/{job_id}", GET=self.status),
+            resource("/v1/jobs/{job_id}", GET=self.status, DELETE=self._control.erase),
+            resource("/v1/jobs/{job_id}/cancel", POST=self._control.cancel),
+            resource("/v1/jobs/{job_id}/retry", POST=self._control.retry),
             resource("/v1/jobs/{job_id}/result", GET=self.result),
         ]
 
     async def submit(self, request: Request) -> Response:
         """`POST /v1/jobs`: 202 once the job is kept."""
         principal = await self._access.principal(request, "submit")
+        self._admission.check(principal.tenant)
         key = parse_key(
             request.headers.getlist("idempotency-key"),
             required=self._settings.require_idempotency_key,
@@ -71,7 +93,9 @@ class JobsApi:
             submitted = await self._submit_json(request, principal, key)
         else:
             submitted = await self._submit_multipart(request, principal, key)
-        return await self._accepted(submitted)
+        if not submitted.replayed:
+            self._admission.accepted(principal.tenant)
+        return await self._answers.accepted(submitted.view, replayed=submitted.replayed)
 
     async def _submit_json(
         self, request: Request, principal: Principal, key: str | None
@@ -102,19 +126,6 @@ class JobsApi:
     def _parse(self, value: Any) -> SubmitRequest:
         return parse_submit(value, metadata_limit=self._settings.metadata_limit_bytes)
 
-    async def _accepted(self, submitted: Submitted) -> Response:
-        view = submitted.view
-        url = self._urls.job(view.job.id)
-        headers = {
-            "Location": url,
-            "Link": f'<{url}>; rel="status"',
-            "Retry-After": str(retry_after(view, random_float())),
-            "Cache-Control": "no-store",
-        }
-        if submitted.replayed:
-            headers["Idempotent-Replayed"] = "true"
-        return json_response(await self._document(view), 202, headers)
-
     async def status(self, request: Request) -> Response:
         """`GET /v1/jobs/{jobId}`: how the job stands; a completed one leads on to its result."""
         inline = _wants_inline(request)
@@ -122,27 +133,35 @@ class JobsApi:
         if view.job.status == "completed" and not (
             inline if inline is not None else view.job.on_complete == "inline"
         ):
-            return await self._see_result(view, reader)
+            return await self._see_result(request, view, reader)
         etag = f'W/"{version(view)}"'
         headers = {**CACHE, "ETag": etag}
         if not view.job.is_terminal:
             headers["Retry-After"] = str(retry_after(view, random_float()))
         if matches(request.headers.get("if-none-match"), etag):
             return Response(status_code=304, headers=headers)
-        return json_response(await self._document(view), 200, headers)
+        answer = json_response(await self._answers.document(view), 200, headers)
+        answer.background = self._reading(request, view)
+        return answer
 
-    async def _see_result(self, view: View, reader: Reader) -> Response:
+    async def _see_result(self, request: Request, view: View, reader: Reader) -> Response:
         job_id = view.job.id
         ticket = self._access.pass_on(reader, job_id, self._settings.redirect_ticket_seconds)
         headers = {"Location": self._urls.result(job_id, ticket), "Cache-Control": "no-store"}
-        return json_response(await self._document(view), 303, headers)
+        answer = json_response(await self._answers.document(view), 303, headers)
+        answer.background = self._reading(request, view)
+        if len(answer.body) > _FOLLOWED_UNREAD_BYTES:
+            answer.headers["Connection"] = "close"
+        return answer
 
     async def result(self, request: Request) -> Response:
         """`GET /v1/jobs/{jobId}/result`: the job document of a completed job."""
         view, _ = await self._read(request)
         match view.job.status:
             case "completed":
-                return json_response(await self._document(view), 200, CACHE)
+                answer = json_response(await self._answers.document(view), 200, CACHE)
+                answer.background = self._reading(request, view)
+                return answer
             case "failed":
                 raise Problem("job_failed", view.job.error or "the job failed")
             case "cancelled":
@@ -166,10 +185,19 @@ class JobsApi:
         )
         return view, reader
 
-    async def _document(self, view: View) -> dict[str, Any]:
-        services = self._services
-        results = await read_file_results(view, services.artifacts)
-        return document(view, urls=self._urls, ring=services.ring, file_results=results)
+    def _reading(self, request: Request, view: View) -> BackgroundTask | None:
+        """Return what notes, after the answer is out, that it carried the results."""
+        job = view.job
+        if request.method != "GET" or job.status != "completed" or job.read_at is not None:
+            return None
+        return BackgroundTask(self._mark_read, job.id)
+
+    async def _mark_read(self, job_id: str) -> None:
+        try:
+            await self._services.jobs.mark_read(job_id)
+        except StoreError as error:
+            # The next reading says it again; at worst somebody is told of results they have.
+            log.warning("job.reading_not_noted", extra={"job": job_id, "error": str(error)})
 
 
 def _wants_inline(request: Request) -> bool | None:

@@ -68,5 +68,11 @@ def _describe(kind: JobType) -> dict[str, Any]:
         "input": kind.input_schema(),
         "result": kind.result_schema(),
         "example": dict(kind.example),
-        "limits": {"timeoutSeconds": kind.timeout, "maxAttempts": kind.max_attempts},
+        "limits": {
+            "timeoutSeconds": kind.timeout,
+            "queueTimeoutSeconds": kind.queue_timeout,
+            "maxAttempts": kind.max_attempts,
+            "isolation": kind.isolation,
+            "memoryBytes": kind.memory_bytes,
+        },
     }

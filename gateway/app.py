@@ -16,11 +16,13 @@ from starlette.responses import Response
 
 from config.settings import ApiSettings, Settings
 from config.store import StoreFull, StoreUnavailable
-from delivery.configure import wait_for_store
+from delivery.configure import cancelled_by_signals, wait_for_store
 from gateway.access import Access
+from gateway.admission import Admission
 from gateway.api import JobsApi
 from gateway.api_artifacts import ArtifactsApi
 from gateway.api_endpoints import EndpointsApi
+from gateway.api_files import FilesApi
 from gateway.api_system import SystemApi
 from gateway.artifacts import ArtifactError
 from gateway.auth import Authenticator, bootstrap_key
@@ -35,13 +37,18 @@ _KEEP_ALIVE_SECONDS = 75
 _DRAIN_SECONDS = 10
 
 
-def create_app(services: Services) -> Starlette:
+def create_app(services: Services, admission: Admission | None = None) -> Starlette:
     """Return the application on `services`, which stay the caller's to close.
+
+    Args:
+        services: of this process.
+        admission: says whether more jobs may wait; the caller's to run.
 
     Raises:
         ApiKeyError: the bootstrap key cannot be a key.
     """
     settings = services.settings
+    admission = admission or Admission(services.jobs, settings.jobs, services.clock)
     urls = Urls(settings.public_url)
     bootstrap = settings.bootstrap_api_key.get_secret_value()
     authenticator = Authenticator(
@@ -49,8 +56,9 @@ def create_app(services: Services) -> Starlette:
     )
     access = Access(authenticator, services.ring, services.clock)
     routes = [
-        *JobsApi(services, access, urls).routes(),
+        *JobsApi(services, access, urls, admission).routes(),
         *ArtifactsApi(services, access).routes(),
+        *FilesApi(services, access, urls).routes(),
         *EndpointsApi(services, access, urls).routes(),
         *SystemApi(services, access).routes(),
     ]
@@ -108,11 +116,18 @@ async def serve(settings: Settings) -> None:
     """
     services = open_services(settings)
     try:
-        app = create_app(services)
-        await wait_for_store(services.store, settings)
+        admission = Admission(services.jobs, settings.jobs, services.clock)
+        app = create_app(services, admission)
+        with cancelled_by_signals():
+            await wait_for_store(services.store, settings)
         api = settings.api
         sockets = None if api.fd < 0 else [socket.socket(fileno=api.fd)]
-        await _Server(_configure(app, api)).serve(sockets=sockets)
+        counting = asyncio.create_task(admission.run())
+        try:
+            await _Server(_configure(app, api)).serve(sockets=sockets)
+        finally:
+            counting.cancel()
+            await asyncio.wait([counting])
     finally:
         await services.store.close()
 

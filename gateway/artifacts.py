@@ -44,6 +44,8 @@ from gateway.errors import GatewayError
 _PART = 5 * 1024 * 1024
 _PARTS_IN_FLIGHT = 2
 _BLOCK = 256 * 1024
+# The most that S3 copies in one request.
+_COPY_LIMIT = 5 * 1024**3
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -94,6 +96,16 @@ def job_prefix(job_id: str) -> str:
 def input_path(job_id: str, index: int) -> str:
     """Return where the job's upload number `index` is kept; clients' file names are no paths."""
     return f"{job_prefix(job_id)}/in/{index}"
+
+
+def file_prefix(file_id: str) -> str:
+    """Return the prefix of everything kept for a file that belongs to no job."""
+    return f"files/{check_name(file_id)}"
+
+
+def file_path(file_id: str) -> str:
+    """Return where the bytes of such a file are kept."""
+    return f"{file_prefix(file_id)}/0"
 
 
 def output_path(job_id: str, name: str) -> str:
@@ -261,6 +273,27 @@ class ArtifactStore:
                 copy.close()
                 raise
         return copy  # type: ignore[return-value]  # a wrapper, with all that BinaryIO has
+
+    async def copy(self, source: str, target: str) -> None:
+        """Keep under `target` what is kept under `source`, replacing what was there.
+
+        The storage copies by itself, except for what is larger than a bucket copies in one step.
+        Either of the two may be deleted or replaced without the other.
+
+        Raises:
+            ArtifactNotFound: nothing is kept under `source`.
+            ArtifactError: the storage failed.
+        """
+        with _translated(source):
+            if self._root is not None:
+                await obstore.copy_async(self._store, source, target)
+                await asyncio.to_thread(_sync, self._root, target)
+                return
+            size = (await obstore.head_async(self._store, source))["size"]
+            if size <= _COPY_LIMIT:
+                await obstore.copy_async(self._store, source, target)
+                return
+        await self.put(target, await self.open(source), limit=size)
 
     async def delete_prefix(self, prefix: str) -> None:
         """Delete everything under `prefix`, whole path steps only; what is gone already is fine.

@@ -41,7 +41,7 @@ def make_broker(settings: Settings, middleware: list[Middleware]) -> RedisBroker
         socket_timeout=settings.store.socket_timeout_seconds,
         socket_connect_timeout=settings.store.socket_timeout_seconds,
         health_check_interval=30,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), retries=3),
+        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), retries=1),
         protocol=2,
     )
     return RedisBroker(  # type: ignore[no-untyped-call]

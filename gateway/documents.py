@@ -161,7 +161,11 @@ def _members(job: Job, *, urls: Urls, results: Any) -> dict[str, Any]:
         "retriedAs": job.retried_as,
         "callback": None,
         "statusUrl": urls.job(job.id),
-        "_links": {"self": urls.job(job.id), "result": urls.result(job.id)},
+        "_links": {
+            "self": urls.job(job.id),
+            "result": urls.result(job.id),
+            "cancel": urls.cancel(job.id),
+        },
     }
 
 

@@ -16,9 +16,19 @@ from delivery.headers import validate_custom_headers
 from delivery.sealing import KeyRing
 from gateway.auth import Principal
 from gateway.errors import Fault
-from gateway.handlers import InputInvalid, JobType, Registry, UnknownJobType, file_refs
+from gateway.handlers import (
+    FileRef,
+    InputInvalid,
+    JobType,
+    Registry,
+    UnknownJobType,
+    file_refs,
+)
 from gateway.problems import Problem
 from gateway.schemas import CallbackRequest, SubmitRequest, pointer
+
+MAX_FILES = 100
+"""How many files the input of a job may name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +40,8 @@ class Draft:
         tenant: whose job it will be.
         request: what was asked for.
         job_type: what it asks for.
-        parts: JSON pointers of the members that name a file, by the file's part name.
+        parts: JSON pointers of the members that name a file that comes along, by its part's name.
+        uploads: the same for files uploaded before, by their identifiers.
         destination: of the callback, if one is wanted.
         registration: of the endpoint the callback goes to.
     """
@@ -40,6 +51,7 @@ class Draft:
     request: SubmitRequest
     job_type: JobType
     parts: Mapping[str, str]
+    uploads: Mapping[str, str]
     destination: Destination | None
     registration: Registration | None
 
@@ -52,6 +64,11 @@ class Draft:
     def timeout(self) -> float:
         """Seconds an attempt may take, as asked or as its type says."""
         return self.request.timeout_seconds or self.job_type.timeout
+
+    @property
+    def queue_timeout(self) -> float | None:
+        """Seconds the job may wait for its first attempt, as asked or as its type says."""
+        return self.request.queue_timeout_seconds or self.job_type.queue_timeout
 
 
 class Drafter:
@@ -82,7 +99,7 @@ class Drafter:
         """
         principal.require("submit")
         job_type = self._find_type(request.type)
-        parts = _check_input(job_type, request.input)
+        refs = _check_input(job_type, request.input)
         destination = self._find_destination(request.callback_url)
         _check_headers(request.callback)
         registration = self._register(principal.tenant, destination)
@@ -91,7 +108,8 @@ class Drafter:
             tenant=principal.tenant,
             request=request,
             job_type=job_type,
-            parts=parts,
+            parts={ref.part: where for where, ref in refs.items() if ref.part is not None},
+            uploads={ref.file_id: where for where, ref in refs.items() if ref.file_id is not None},
             destination=destination,
             registration=registration,
         )
@@ -134,15 +152,19 @@ def destination_of(url: str, policy: Policy, member: str) -> Destination:
         raise Problem("invalid_callback_url", error.detail, faults=[fault]) from error
 
 
-def _check_input(job_type: JobType, value: Mapping[str, object]) -> dict[str, str]:
-    """Return the parts that the input names, each with the member that does."""
+def _check_input(job_type: JobType, value: Mapping[str, object]) -> dict[str, FileRef]:
+    """Return the files that the input names, each by the member that does."""
     try:
         checked = job_type.parse_input(value)
     except InputInvalid as error:
         faults = [Fault(f"/input{fault.pointer}", fault.detail) for fault in error.faults]
         detail = f"the input does not fit {job_type.name}"
         raise Problem("invalid_input", detail, faults=faults) from error
-    return {file.part: where for where, file in file_refs(checked, "/input").items()}
+    refs = file_refs(checked, "/input")
+    if len(refs) > MAX_FILES:
+        fault = Fault("/input", f"names more than {MAX_FILES} files")
+        raise Problem("invalid_input", "the input names too many files", faults=[fault])
+    return refs
 
 
 def _check_headers(callback: CallbackRequest | None) -> None:

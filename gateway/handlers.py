@@ -32,15 +32,28 @@ import re
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, BinaryIO, Protocol, TypeVar
+from typing import Annotated, Any, BinaryIO, Literal, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
 from gateway.errors import Fault, GatewayError
 
 PROFILES = frozenset({"development", "production"})
+
+Isolation = Literal["thread", "process"]
+"""Where a handler runs.
+
+thread: in a thread of the worker, which nothing can interrupt: a cancel and the time limit take
+    effect at its next `progress` or `sleep`, and a crash in C code takes the whole worker with it.
+process: in a child process forked for the attempt, which is killed when its time is up, when it
+    does not heed a cancel, and together with every process it started. It costs some milliseconds.
+    Modules are imported before the fork: what they open or seed, all attempts share.
+"""
+
+MIN_MEMORY = 16 * 1024**2
+"""The least that `memory_bytes` may be."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[._-][a-z0-9]+)*")
 _NAME_LENGTH = 64
@@ -103,6 +116,13 @@ class JobCancelled(BaseException):
     """
 
 
+def _one_of_the_two(schema: dict[str, Any]) -> None:
+    """Say in the schema of a `FileRef` that it has one member, and no null."""
+    text = {"type": "string", "minLength": 1, "maxLength": 100}
+    schema["properties"] = {"part": text, "fileId": text}
+    schema["oneOf"] = [{"required": ["part"]}, {"required": ["fileId"]}]
+
+
 class JobModel(BaseModel):
     """Base of input and result models: members in camelCase on the wire, unknown ones refused."""
 
@@ -112,9 +132,23 @@ class JobModel(BaseModel):
 
 
 class FileRef(JobModel):
-    """A file that came with the job: `{"part": "name"}` names the uploaded part."""
+    """A file that came with the job, `{"part": "name"}`, or before it, `{"fileId": "file_…"}`."""
 
-    part: Annotated[str, Field(strict=True, min_length=1, max_length=100)]
+    model_config = ConfigDict(json_schema_extra=_one_of_the_two)
+
+    part: Annotated[str | None, Field(strict=True, min_length=1, max_length=100)] = None
+    file_id: Annotated[str | None, Field(strict=True, min_length=1, max_length=100)] = None
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if (self.part is None) == (self.file_id is None):
+            raise ValueError("must have either part or fileId")
+        return self
+
+    @property
+    def key(self) -> str:
+        """What the job keeps the file under."""
+        return self.part or self.file_id or ""
 
 
 class FileInfo(JobModel):
@@ -232,6 +266,11 @@ class JobType:
         example: an input that is valid, as JSON.
         summary: first line of the function's docstring.
         profiles: under which profiles it exists.
+        isolation: where it runs.
+        memory_bytes: how much address space a child process may take beyond what the loaded
+            modules have; None for no limit. Each process it starts gets the same limit.
+        queue_timeout: seconds it may wait for its first attempt where the client asks for nothing
+            else; None for ever.
     """
 
     name: str
@@ -244,6 +283,9 @@ class JobType:
     example: Mapping[str, Any]
     summary: str
     profiles: frozenset[str]
+    isolation: Isolation = "thread"
+    memory_bytes: int | None = None
+    queue_timeout: float | None = None
 
     def parse_input(self, value: object) -> BaseModel:
         """Return `value`, decoded JSON, as the input model.
@@ -283,6 +325,9 @@ def job_type(
     max_attempts: int = 3,
     example: Mapping[str, Any],
     profiles: Iterable[str] = PROFILES,
+    isolation: Isolation = "thread",
+    memory_bytes: int | None = None,
+    queue_timeout: float | None = None,
 ) -> Callable[[Callable[[JobContext, InputT], ResultT | Awaitable[ResultT]]], JobType]:
     """Declare the decorated function as the job type `name`.
 
@@ -295,6 +340,9 @@ def job_type(
         max_attempts: at least 1.
         example: a valid input as JSON, shown to clients.
         profiles: the profiles under which the type exists.
+        isolation: `thread` is cooperative; only `process` holds against C code, hangs and crashes.
+        memory_bytes: of a child process, on top of what is loaded; at least MIN_MEMORY.
+        queue_timeout: seconds a job may wait for its first attempt; None for ever.
 
     Raises:
         DefinitionError: any of that does not hold.
@@ -313,6 +361,9 @@ def job_type(
             example=example,
             summary=(inspect.getdoc(function) or "").partition("\n")[0],
             profiles=frozenset(profiles),
+            isolation=isolation,
+            memory_bytes=memory_bytes,
+            queue_timeout=queue_timeout,
         )
         _check(declared)
         return declared
@@ -442,6 +493,11 @@ def _check(kind: JobType) -> None:
         raise DefinitionError(f"job type {kind.name!r}: max_attempts must be at least 1")
     if not kind.profiles or not kind.profiles <= PROFILES:
         raise DefinitionError(f"job type {kind.name!r}: profiles must be among {sorted(PROFILES)}")
+    if kind.queue_timeout is not None and not 0 < kind.queue_timeout < float("inf"):
+        raise DefinitionError(
+            f"job type {kind.name!r}: queue_timeout must be a positive number of seconds"
+        )
+    _check_isolation(kind)
     try:
         kind.parse_input(kind.example)
     except InputInvalid as error:
@@ -450,10 +506,26 @@ def _check(kind: JobType) -> None:
         ) from error
 
 
+def _check_isolation(kind: JobType) -> None:
+    if kind.isolation not in typing.get_args(Isolation):
+        raise DefinitionError(f"job type {kind.name!r}: isolation must be 'thread' or 'process'")
+    if kind.memory_bytes is None:
+        return
+    if kind.isolation != "process":
+        raise DefinitionError(
+            f"job type {kind.name!r}: memory_bytes needs isolation='process'; threads share memory"
+        )
+    if kind.memory_bytes < MIN_MEMORY:
+        raise DefinitionError(f"job type {kind.name!r}: memory_bytes must be at least {MIN_MEMORY}")
+
+
 def _faults(error: ValidationError) -> list[Fault]:
     """Translate pydantic's errors; the rejected values stay out, they may be secrets."""
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    return [Fault(_pointer(detail["loc"]), detail["msg"]) for detail in details]
+    return [
+        Fault(_pointer(detail["loc"]), detail["msg"].removeprefix("Value error, "))
+        for detail in details
+    ]
 
 
 def _pointer(location: Iterable[int | str]) -> str:

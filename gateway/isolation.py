@@ -1,4 +1,4 @@
-"""Handlers of `isolation="process"`, seen from the worker; `gateway.child` is the other side.
+"""Handlers of `isolation="process"`, seen from the worker; `gateway.zygote` is the other side.
 
 One `Isolation` serves all threads of a worker process. It starts the zygote at the first such job
 and again whenever it is gone. A run ends in one of these ways, and with no process left behind:
@@ -26,8 +26,8 @@ from typing import Final, Protocol, Self
 from config.clock import Clock, SystemClock
 from config.parent import PARENT_FD
 from config.settings import environment
-from gateway.child import NUMBER, ChildJob, FrameError, Frames, encode_frame
 from gateway.context import time_is_up
+from gateway.frames import NUMBER, ChildJob, FrameError, Frames, encode_frame
 from gateway.handlers import JobCancelled, JobError
 from gateway.models import Job, JsonObject, StoredFile
 
@@ -45,7 +45,7 @@ _ZYGOTE: Final = """
 import json, sys
 descriptor, given = int(sys.argv[1]), json.loads(sys.argv[2])
 sys.path[:] = given.pop("path")
-from gateway.child import main
+from gateway.zygote import main
 main(descriptor, **given)
 """
 

@@ -227,7 +227,7 @@ class Leases:
                     held.cancel()
 
     async def listen(self, partitions: int) -> None:
-        """Look at once, for ever, when a script says that one of this process's jobs should stop."""
+        """Look at once, for ever, when a script says that a job of this process should stop."""
         channels = [
             f"{partition_prefix(partition)}wake:worker:{self.process}"
             for partition in range(partitions)

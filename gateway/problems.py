@@ -96,6 +96,22 @@ PROBLEMS: Mapping[str, Kind] = {
         "The job was cancelled, so it has no result",
         "Submit the work again if it is still wanted.",
     ),
+    "job_not_cancellable": Kind(
+        409,
+        "The job has ended already",
+        "A job that completed or failed stays as it is.",
+    ),
+    "job_not_ended": Kind(
+        409,
+        "The job has not ended yet",
+        "Only a job that has ended can be erased. Cancel it, or wait.",
+    ),
+    "job_not_retryable": Kind(
+        409,
+        "The job did not fail",
+        "Only a job that failed or was cancelled can be run again. To repeat another one, submit it"
+        " anew.",
+    ),
     "request_in_progress": Kind(
         409,
         "A request with this Idempotency-Key is being handled",
@@ -115,7 +131,8 @@ PROBLEMS: Mapping[str, Kind] = {
     "unsupported_media_type": Kind(
         415,
         "The body is in a form this address does not take",
-        "Send application/json or multipart/form-data, without Content-Encoding.",
+        "Send application/json or multipart/form-data, without Content-Encoding. POST /v1/files"
+        " takes the bytes of one file as they are.",
     ),
     "range_not_satisfiable": Kind(
         416,
@@ -154,6 +171,12 @@ PROBLEMS: Mapping[str, Kind] = {
         "The Idempotency-Key was used for another request",
         "A key stands for one request. Send a fresh key with a different request.",
     ),
+    "too_many_pending": Kind(
+        429,
+        "Too many jobs wait",
+        "So many jobs of one client may wait, and no more. Send the request again after the seconds"
+        " in Retry-After, when some are done.",
+    ),
     "internal_error": Kind(
         500,
         "Something went wrong on our side",
@@ -170,6 +193,12 @@ PROBLEMS: Mapping[str, Kind] = {
         503,
         "The store is full",
         "Nothing was kept. Send the request again after the seconds in Retry-After.",
+    ),
+    "queue_full": Kind(
+        503,
+        "The queue is full",
+        "More jobs wait than can be worked off soon. Nothing was kept. Send the request again after"
+        " the seconds in Retry-After.",
     ),
     "artifacts_unavailable": Kind(
         503,

@@ -21,7 +21,7 @@ from config.clock import SECOND
 from config.ids import random_float
 from config.store import StoreError, partition_prefix
 from config.tasks import background, cancel_all
-from gateway.artifacts import ArtifactError, job_prefix
+from gateway.artifacts import ArtifactError, file_prefix, job_prefix
 from gateway.broker import BrokerUnavailable, queue_length, ring
 from gateway.callbacks import Renderer
 from gateway.models import View, compact
@@ -65,6 +65,7 @@ class Relay:
             self._every(limits.sweep_seconds, self._muster),
             self._every(limits.sweep_seconds, self._sweep),
             self._every(limits.sweep_seconds, self._expire),
+            self._every(limits.sweep_seconds, self._expire_files),
             self._every(limits.sweep_seconds, self._notify),
             self._listen(),
         ]
@@ -176,6 +177,13 @@ class Relay:
                 await self._services.artifacts.delete_prefix(job_prefix(job_id))
                 await self._outbox.forget_files(job_id)
             more = more or len(doomed) >= _AT_ONCE
+
+    async def _expire_files(self) -> None:
+        """Delete uploaded files that no job used in time."""
+        files = self._services.files
+        for file_id in await files.expire(at_most=_AT_ONCE):
+            await self._services.artifacts.delete_prefix(file_prefix(file_id))
+            await files.forget(file_id)
 
     async def _notify(self) -> None:
         """Owe a callback for each job whose results are about to go unread."""

@@ -18,7 +18,7 @@ from gateway.models import Priority
 from gateway.problems import Problem
 from gateway.strict_json import canonical
 
-Event = Literal["job.completed", "job.failed", "job.cancelled"]
+Event = Literal["job.completed", "job.failed", "job.cancelled", "job.expiring"]
 
 DEFAULT_EVENTS: tuple[Event, ...] = ("job.completed", "job.failed", "job.cancelled")
 """The events a callback tells unless it says otherwise."""
@@ -77,6 +77,7 @@ class SubmitRequest(_Body):
     priority: Priority = "normal"
     run_at: Annotated[int | None, BeforeValidator(_instant)] = None
     timeout_seconds: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)] | None = None
+    queue_timeout_seconds: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)] | None = None
     result_ttl_seconds: Annotated[int, Field(ge=1, le=MAX_RESULT_TTL_SECONDS)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] | None = None
     metadata: dict[str, Any] | None = None

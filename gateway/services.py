@@ -12,6 +12,7 @@ from delivery.configure import connect_store, delivery_store, key_ring
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
 from gateway.artifacts import ArtifactStore
+from gateway.files import FileStore
 from gateway.handlers import Registry
 from gateway.outbox import Outbox
 from gateway.store import JobStore
@@ -28,6 +29,7 @@ class Services:
         jobs: the jobs in it, for clients.
         work: the same, for those who work on them.
         outbox: the same, for relays.
+        files: the uploaded files that belong to no job.
         deliveries: the callback endpoints in it.
         artifacts: bytes kept outside the store.
         registry: the job types on offer.
@@ -40,6 +42,7 @@ class Services:
     jobs: JobStore
     work: WorkStore
     outbox: Outbox
+    files: FileStore
     deliveries: DeliveryStore
     artifacts: ArtifactStore
     registry: Registry
@@ -66,6 +69,7 @@ def open_services(settings: Settings) -> Services:
         jobs=JobStore(*scripts),
         work=WorkStore(*scripts),
         outbox=Outbox(*scripts),
+        files=FileStore(*scripts),
         deliveries=deliveries,
         artifacts=ArtifactStore(settings.artifacts.url),
         registry=Registry.load(settings.jobs.modules, settings.profile),

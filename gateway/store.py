@@ -94,8 +94,8 @@ class JobStore(Transitions):
         """Settle under which identifier the job is run again: the first that was asked for.
 
         Returns:
-            The status it is in and that identifier, which is empty unless it failed or was cancelled;
-            None when the job is unknown.
+            The status it is in and that identifier, which is empty unless it failed or was
+            cancelled; None when the job is unknown.
         """
         reply = await self._run("reserve_retry", partition_of(job_id), job_id, new_id)
         if reply is None:
@@ -160,10 +160,14 @@ class JobStore(Transitions):
         partition, digest = self._key_place(tenant, key)
         await self._run("settle_key", partition, tenant, digest, job_id)
 
-    async def release_key(self, tenant: str, key: str, job_id: str) -> None:
-        """Give a claimed key back: the request was refused."""
+    async def release_key(self, tenant: str, key: str, job_id: str) -> bool:
+        """Give a claimed key back: the request was refused.
+
+        Returns:
+            Whether it was the caller's to give; if not, another request goes on with the job.
+        """
         partition, digest = self._key_place(tenant, key)
-        await self._run("release_key", partition, tenant, digest, job_id)
+        return bool(await self._run("release_key", partition, tenant, digest, job_id))
 
     def _key_place(self, tenant: str, key: str) -> tuple[int, str]:
         digest = hashlib.sha256(key.encode()).hexdigest()

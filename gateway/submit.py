@@ -19,6 +19,8 @@ from delivery.endpoints import Registration, url_hash
 from delivery.sealing import KeyRing
 from gateway.artifacts import ArtifactError, ArtifactStore, input_path, job_prefix
 from gateway.drafts import Draft
+from gateway.errors import Fault
+from gateway.files import FileStore
 from gateway.idempotency import fingerprint
 from gateway.models import Callback, Job, StoredFile, View, compact
 from gateway.problems import Problem
@@ -51,12 +53,14 @@ class Submitter:
         *,
         jobs: JobStore,
         artifacts: ArtifactStore,
+        files: FileStore,
         ring: KeyRing,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._artifacts = artifacts
+        self._files = files
         self._ring = ring
         self._clock = clock
         self._partitions = settings.store.partitions
@@ -72,7 +76,7 @@ class Submitter:
             key: the Idempotency-Key, or None.
 
         Raises:
-            Problem: `invalid_input` when files are missing, `request_in_progress`,
+            Problem: `invalid_input` when files are missing or not known, `request_in_progress`,
                 `idempotency_key_reused`, `job_expired`, `store_full`, or `store_unavailable`, which
                 names the job when it may have been kept.
             ArtifactError: the artifact store failed; nothing was kept.
@@ -85,8 +89,9 @@ class Submitter:
             await discard(self._artifacts, draft.job_id)
             raise
         if claim.state == "claimed" and not kept:
+            owner = draft.job_id
             draft, files = await self._adopt(draft, files, claim.job_id)
-            view = await self._keep(draft, files, key)
+            view = await self._keep(draft, files, key, owner)
             await self._settle(draft, key, claim)
             return Submitted(view=view, replayed=False)
         await discard(self._artifacts, draft.job_id)
@@ -125,7 +130,7 @@ class Submitter:
     def _key_life(self, draft: Draft) -> int:
         """Return for how long (µs) the key is kept: as long as the job's tombstone can be there."""
         request = draft.request
-        working = draft.timeout * draft.max_attempts
+        working = (draft.queue_timeout or 0) + draft.timeout * draft.max_attempts
         kept = self._result_ttl(draft) + self._settings.jobs.tombstone_seconds
         start = max(0, (request.run_at or 0) - self._clock.now())
         return start + int((working + kept) * SECOND)
@@ -139,14 +144,17 @@ class Submitter:
         moved: dict[str, StoredFile] = {}
         for number, (name, file) in enumerate(files.items()):
             path = input_path(job_id, number)
-            await self._artifacts.put(path, await self._artifacts.open(file.path), limit=file.size)
+            await self._artifacts.copy(file.path, path)
             moved[name] = replace(file, path=path)
         await discard(self._artifacts, draft.job_id)
         return replace(draft, job_id=job_id), moved
 
-    async def _keep(self, draft: Draft, files: Mapping[str, StoredFile], key: str | None) -> View:
+    async def _keep(
+        self, draft: Draft, files: Mapping[str, StoredFile], key: str | None, owner: str
+    ) -> View:
         """Write the job. What is refused leaves nothing behind; what may be kept is left alone."""
         try:
+            files = {**files, **await self._take_uploads(draft, len(files))}
             job = self._build(draft, files, await self._store_input(draft))
             return await self._write(job, draft.registration)
         except StoreUnavailable as error:
@@ -156,10 +164,39 @@ class Submitter:
                 members={"jobId": draft.job_id},
                 retry_after=RETRY_SECONDS,
             ) from error
-        except (StoreFull, ArtifactError):
-            await discard(self._artifacts, draft.job_id)
-            await self._release(draft, key)
+        except (StoreFull, ArtifactError, Problem):
+            # Whoever took the key over in the meantime goes on with this job and its files.
+            if await self._release(draft, key, owner):
+                await discard(self._artifacts, draft.job_id)
             raise
+
+    async def _take_uploads(self, draft: Draft, number: int) -> dict[str, StoredFile]:
+        """Copy the files uploaded before that the input names; return them by their identifiers.
+
+        Args:
+            draft: what is asked for.
+            number: the first that is free among the job's files.
+
+        Raises:
+            Problem: `invalid_input`, naming those that are not there.
+        """
+        life = int(self._settings.jobs.file_ttl_seconds * SECOND)
+        found = await self._files.use(list(draft.uploads), draft.tenant, life=life)
+        faults = [
+            Fault(where, f"no file {file_id} is known")
+            for file_id, where in draft.uploads.items()
+            if file_id not in found
+        ]
+        if faults:
+            raise Problem(
+                "invalid_input", "the input names files that are not there", faults=faults
+            )
+        taken: dict[str, StoredFile] = {}
+        for place, (file_id, uploaded) in enumerate(found.items(), number):
+            path = input_path(draft.job_id, place)
+            await self._artifacts.copy(uploaded.file.path, path)
+            taken[file_id] = replace(uploaded.file, path=path)
+        return taken
 
     async def _store_input(self, draft: Draft) -> StoredFile | None:
         data = compact(draft.request.input).encode()
@@ -194,6 +231,7 @@ class Submitter:
             on_complete=request.on_complete,
             max_attempts=draft.max_attempts,
             timeout=draft.timeout,
+            queue_timeout=draft.queue_timeout,
             result_ttl=int(self._result_ttl(draft) * SECOND),
             run_at=request.run_at,
         )
@@ -234,11 +272,15 @@ class Submitter:
             with suppress(StoreUnavailable):
                 await self._jobs.settle_key(draft.tenant, key, claim.job_id)
 
-    async def _release(self, draft: Draft, key: str | None) -> None:
-        # A key that cannot be given back is free again once its claim is stale.
-        if key is not None:
-            with suppress(StoreUnavailable):
-                await self._jobs.release_key(draft.tenant, key, draft.job_id)
+    async def _release(self, draft: Draft, key: str | None, owner: str) -> bool:
+        """Give the key back as `owner`; tell whether the job was this request's alone."""
+        if key is None:
+            return True
+        try:
+            return await self._jobs.release_key(draft.tenant, key, owner)
+        except StoreUnavailable:
+            # A key that cannot be given back is free again once its claim is stale.
+            return False
 
     async def _earlier(self, draft: Draft, job_id: str) -> View:
         return await read_job(self._jobs, job_id, tenant=draft.tenant, partitions=self._partitions)

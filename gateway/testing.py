@@ -85,7 +85,7 @@ def run_handler(
     Args:
         job_type: what to run.
         given: its input, as a client would send it, decoded.
-        files: the uploaded parts by name: their bytes, or a file that holds them.
+        files: the files by part name or fileId: their bytes, or a file that holds them.
         metadata: as a client would attach it.
         attempt: which attempt this is, from 1.
         cancel_at: the percentage at whose report the job is cancelled; None lets it run.
@@ -98,9 +98,9 @@ def run_handler(
     """
     model = job_type.parse_input(given)
     missing = [
-        Fault(pointer, f"there is no part named {ref.part!r}")
+        Fault(pointer, f"there is no file named {ref.key!r}")
         for pointer, ref in file_refs(model).items()
-        if ref.part not in files
+        if ref.key not in files
     ]
     if missing:
         raise InputInvalid(job_type.name, missing)
@@ -152,13 +152,13 @@ class _Context:
         self.slept += seconds
 
     def open(self, file: FileRef) -> BinaryIO:
-        return io.BytesIO(self.files[file.part])
+        return io.BytesIO(self.files[file.key])
 
     def file_info(self, file: FileRef) -> FileInfo:
-        content = self.files[file.part]
+        content = self.files[file.key]
         return FileInfo(
-            name=file.part,
-            content_type=mimetypes.guess_type(file.part)[0] or "application/octet-stream",
+            name=file.key,
+            content_type=mimetypes.guess_type(file.key)[0] or "application/octet-stream",
             size=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
         )

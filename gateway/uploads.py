@@ -10,7 +10,11 @@ import logging
 import re
 from collections.abc import Mapping
 
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+
 from gateway.artifacts import ArtifactError, ArtifactStore, ArtifactTooLarge, input_path, job_prefix
+from gateway.bodies import MULTIPART, limited
 from gateway.errors import Fault
 from gateway.models import StoredFile
 from gateway.multipart import Multipart, Part
@@ -23,6 +27,7 @@ REQUEST_PART = "job"
 
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?: *; *[\w.+-]+=[\w.+\"-]+)*", re.ASCII)
 _OPAQUE = "application/octet-stream"
+_SHOWN_NAME = 255
 
 
 async def read_request(form: Multipart, *, limit: int) -> bytes:
@@ -97,12 +102,50 @@ def check_complete(wanted: Mapping[str, str], stored: Mapping[str, StoredFile]) 
         )
 
 
+async def store_body(
+    request: Request, *, artifacts: ArtifactStore, path: str, limit: int
+) -> StoredFile:
+    """Store the whole body under `path`, as the file that it is.
+
+    Raises:
+        Problem: `unsupported_media_type`, `body_too_large`.
+        ClientDisconnect: the client went away half-way.
+        ArtifactError: the artifact store failed.
+    """
+    headers = request.headers
+    declared = headers.get("content-type", _OPAQUE)
+    if parse_options_header(declared)[0] == MULTIPART.encode():
+        raise Problem("unsupported_media_type", "send the bytes of one file as the body")
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Problem("unsupported_media_type", "send the body without Content-Encoding")
+    stored = await artifacts.put(path, limited(request, limit), limit=limit)
+    return StoredFile(
+        path=path,
+        name=_name_of(request),
+        size=stored.size,
+        sha256=stored.sha256,
+        content_type=_content_type(declared),
+    )
+
+
+def _name_of(request: Request) -> str:
+    """Return what the client calls the file, in the query or by RFC 6266; for display only."""
+    options = parse_options_header(request.headers.get("content-disposition"))[1]
+    disposed = options.get(b"filename", b"").decode("utf-8", errors="replace")
+    return (request.query_params.get("name") or disposed or "file")[:_SHOWN_NAME]
+
+
 async def discard(artifacts: ArtifactStore, job_id: str) -> None:
     """Delete what is stored for `job_id`, which will not exist; what cannot go is logged."""
+    await discard_prefix(artifacts, job_prefix(job_id))
+
+
+async def discard_prefix(artifacts: ArtifactStore, prefix: str) -> None:
+    """Delete what is stored under `prefix`, which nobody knows of; what cannot go is logged."""
     try:
-        await artifacts.delete_prefix(job_prefix(job_id))
+        await artifacts.delete_prefix(prefix)
     except ArtifactError as error:
-        log.warning("upload.not_deleted", extra={"job": job_id, "error": str(error)})
+        log.warning("upload.not_deleted", extra={"prefix": prefix, "error": str(error)})
 
 
 def _check_wanted(part: Part, wanted: Mapping[str, str], stored: Mapping[str, StoredFile]) -> None:
@@ -121,11 +164,14 @@ async def _store(
         stored = await artifacts.put(path, form.chunks(), limit=limit)
     except ArtifactTooLarge as error:
         raise Problem("body_too_large", f"a file may be at most {limit} bytes") from error
-    declared = part.content_type
     return StoredFile(
         path=path,
         name=part.filename or part.name,
         size=stored.size,
         sha256=stored.sha256,
-        content_type=declared if _CONTENT_TYPE.fullmatch(declared) else _OPAQUE,
+        content_type=_content_type(part.content_type),
     )
+
+
+def _content_type(declared: str) -> str:
+    return declared if _CONTENT_TYPE.fullmatch(declared) else _OPAQUE

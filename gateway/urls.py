@@ -28,6 +28,14 @@ class Urls:
         """Return the URL of the bytes of one artifact."""
         return _with_ticket(f"{self.job(job_id)}/artifacts/{quote(name, safe='')}", ticket)
 
+    def cancel(self, job_id: str) -> str:
+        """Return the URL that cancels the job."""
+        return f"{self.job(job_id)}/cancel"
+
+    def file(self, file_id: str) -> str:
+        """Return the URL of the bytes of a file that belongs to no job."""
+        return f"{self.base}/v1/files/{file_id}"
+
     def endpoint(self, endpoint_id: str) -> str:
         """Return the URL of a callback endpoint's record."""
         return f"{self.base}/v1/endpoints/{endpoint_id}"

@@ -145,7 +145,7 @@ class Worker:
                 _log.warning("worker.not_enlisted", extra={"error": str(error)})
 
     async def _watch(self) -> None:
-        """End attempts whose handlers ignore their deadline, and take the process out of service."""
+        """End attempts whose handlers ignore their deadline; take the process out of service."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             now = self.services.clock.monotonic()

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Dead letters: what could not be delivered, why, and sending it again.
+"""Dead letters: what could not be delivered or done, why, and trying it again.
 
     ./scripts/dead_letters.py list
     ./scripts/dead_letters.py show msg_00…
     ./scripts/dead_letters.py replay msg_00… msg_00…
     ./scripts/dead_letters.py replay --all
 
+With --kind job they are jobs that failed, job_00…, and a replay is a new job from the same input.
 Works on the store of a running `./scripts/up` (found by its data directory), or on the one that
 GATEWAY_STORE_URL names. Exit codes: 0 done, 1 error, 2 wrong usage, 3 partly done.
 """
@@ -33,12 +34,11 @@ from config.store import Store, StoreError, connect, kept_partitions  # noqa: E4
 from delivery.deadletters import replay, walk  # noqa: E402
 from delivery.models import Delivery  # noqa: E402
 from delivery.store import DeliveryStore  # noqa: E402
+from scripts.dead_jobs import list_jobs, replay_jobs, show_job  # noqa: E402
+from scripts.letters import FAILED, OK, PARTLY, ScriptError, printable, row, say_end  # noqa: E402
 
-OK, FAILED, USAGE, PARTLY = 0, 1, 2, 3
-
-
-class ScriptError(Exception):
-    """A sentence for whoever typed the command."""
+_PREFIXES = {"delivery": "msg", "job": "job"}
+_WIDTHS = (28, 20, 23, 8, 4, 32, 28)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,6 +62,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--kind", choices=sorted(_PREFIXES), default="delivery", help="of dead letter (delivery)"
+    )
     common.add_argument("--json", action="store_true", help="for programs: one JSON object a line")
     common.add_argument(
         "--data-dir", type=Path, default=ROOT / ".data", metavar="DIR", help="of ./scripts/up"
@@ -69,13 +72,16 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", parents=[common], help="every dead letter, oldest first")
     listing.add_argument("--limit", type=_count, default=100, help="at most so many (100)")
-    show = commands.add_parser("show", parents=[common], help="one delivery with its attempts")
-    show.add_argument("id", type=_identifier)
-    again = commands.add_parser("replay", parents=[common], help="send again")
+    show = commands.add_parser("show", parents=[common], help="one, with its attempts")
+    show.add_argument("id")
+    again = commands.add_parser("replay", parents=[common], help="send or run again")
     scope = again.add_mutually_exclusive_group(required=True)
-    scope.add_argument("ids", nargs="*", default=[], type=_identifier, metavar="ID")
+    scope.add_argument("ids", nargs="*", default=[], metavar="ID")
     scope.add_argument("--all", action="store_true", help="every dead letter there is now")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    for identifier in [options.id] if options.command == "show" else getattr(options, "ids", []):
+        _check_identifier(identifier, options.kind, parser)
+    return options
 
 
 def _count(text: str) -> int:
@@ -84,16 +90,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _identifier(text: str) -> str:
-    if not is_id("msg", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a delivery: one looks like msg_00…")
-    return text
+def _check_identifier(text: str, kind: str, parser: argparse.ArgumentParser) -> None:
+    if not is_id(_PREFIXES[kind], text):
+        parser.error(f"{text!r} is not a {kind}: one looks like {_PREFIXES[kind]}_00…")
 
 
 async def _run(options: argparse.Namespace) -> int:
     store = connect(_store_url(options.data_dir), max_connections=4, socket_timeout=10)
     try:
-        deliveries = DeliveryStore(store, await _partitions(store))
+        partitions = await _partitions(store)
+        if options.kind == "job":
+            return await _run_on_jobs(store, partitions, options)
+        deliveries = DeliveryStore(store, partitions)
         match options.command:
             case "list":
                 return await _list(deliveries, options)
@@ -103,6 +111,22 @@ async def _run(options: argparse.Namespace) -> int:
                 return await _replay(deliveries, options)
     finally:
         await store.close()
+
+
+async def _run_on_jobs(store: Store, partitions: int, options: argparse.Namespace) -> int:
+    match options.command:
+        case "list":
+            return await list_jobs(store, partitions, limit=options.limit, as_json=options.json)
+        case "show":
+            return await show_job(store, partitions, options.id, as_json=options.json)
+        case _:
+            return await replay_jobs(
+                store,
+                partitions,
+                None if options.all else options.ids,
+                data_dir=options.data_dir,
+                as_json=options.json,
+            )
 
 
 def _store_url(data_dir: Path) -> str:
@@ -136,23 +160,17 @@ async def _list(deliveries: DeliveryStore, options: argparse.Namespace) -> int:
             print(json.dumps(_summary(letter)))
         else:
             if shown == 0:
-                print(_row("DELIVERY", "DIED", "REASON", "ATTEMPTS", "LAST", "ENDPOINT", "JOB"))
+                cells = ("DELIVERY", "DIED", "REASON", "ATTEMPTS", "LAST", "ENDPOINT", "JOB")
+                print(row(cells, _WIDTHS))
             print(_listed(letter))
         shown += 1
     if not options.json:
-        _say_end(shown, more=more)
+        say_end(shown, more=more)
     return OK
 
 
-def _say_end(shown: int, *, more: bool) -> None:
-    if shown == 0:
-        print("No dead letters.")
-    elif more:
-        print(f"The oldest {shown} are shown; --limit N shows more.", file=sys.stderr)
-
-
 def _listed(letter: Delivery) -> str:
-    return _row(
+    cells = (
         letter.id,
         rfc3339(letter.ended_at or 0)[:19] + "Z",
         letter.reason or "",
@@ -161,11 +179,7 @@ def _listed(letter: Delivery) -> str:
         letter.origin,
         str(letter.tags.get("jobId", "-")),
     )
-
-
-def _row(*cells: str) -> str:
-    widths = (28, 20, 23, 8, 4, 32, 28)
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return row(cells, _WIDTHS)
 
 
 def _summary(letter: Delivery) -> dict[str, Any]:
@@ -200,7 +214,7 @@ async def _show(deliveries: DeliveryStore, options: argparse.Namespace) -> int:
     print(f"\nattempts (the last {len(letter.history)})")
     for attempt in letter.history:
         print(f"  {_attempt(attempt)}")
-    print(f"\nbody\n  {_printable(body)}")
+    print(f"\nbody\n  {printable(body)}")
     return OK
 
 
@@ -211,14 +225,9 @@ def _attempt(attempt: dict[str, Any]) -> str:
         str(attempt.get("outcome", "-")),
         str(attempt.get("statusCode", "")),
         f"{attempt['durationMs']} ms" if "durationMs" in attempt else "",
-        _printable(str(attempt.get("answer", ""))),
+        printable(str(attempt.get("answer", ""))),
     ]
     return "  ".join(part for part in parts if part)
-
-
-def _printable(text: str) -> str:
-    """What came from outside must not steer the operator's terminal."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 async def _replay(deliveries: DeliveryStore, options: argparse.Namespace) -> int:

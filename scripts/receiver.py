@@ -13,9 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, Self
 
-from config.clock import Clock, SystemClock
-from delivery.errors import SignatureInvalid
-from delivery.signing import verify
+from config.clock import SECOND, Clock, SystemClock
+from gateway.receiving import VerificationFailed, verify
 
 MAX_BODY_BYTES: Final = 1_048_576
 KEPT: Final = 1000
@@ -78,9 +77,10 @@ class Receiver:
         """Judge and record one request."""
         fault = ""
         try:
-            verify(self._secrets, headers, body, self._clock.now())
-        except SignatureInvalid as error:
-            fault = str(error)
+            verify(body, headers, self._secrets, now=self._clock.now() / SECOND)
+        except VerificationFailed as error:
+            # What is genuine is taken in, an event or not.
+            fault = "" if error.part == "body" else str(error)
         event, job_id = _read_event(body)
         webhook_id = headers.get("webhook-id", "")
         with self._news:

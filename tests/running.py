@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 from pytest_httpserver import HTTPServer
+from redis import Redis
 from werkzeug import Request, Response
 
 from config.settings import environment
@@ -49,6 +50,36 @@ class Gateway:
             os.kill(each, signal.SIGKILL)
         assert eventually(lambda: not is_alive(pid))
         assert eventually(lambda: self.record()["pids"].get(role, pid) != pid)
+
+    def terminate(self, role: str) -> int:
+        """Tell the process of `role` to stop; return its identifier at once."""
+        pid = self.pid(role)
+        os.kill(pid, signal.SIGTERM)
+        return pid
+
+    def replaced(self, role: str, pid: int) -> bool:
+        """Whether the process `pid` of `role` is gone and another has taken its place."""
+        return not is_alive(pid) and self.record()["pids"].get(role, pid) != pid
+
+    @contextmanager
+    def paused(self, role: str) -> Iterator[None]:
+        """Let the process of `role` and those it started do nothing inside the block."""
+        pid = self.pid(role)
+        stopped = [pid, *_descendants(pid)]
+        for each in stopped:
+            os.kill(each, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for each in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGCONT)
+
+    @contextmanager
+    def connection(self, role: str) -> Iterator[Redis]:
+        """Connect to the store or the broker."""
+        with Redis.from_url(self.record()[f"{role}Url"], socket_timeout=PATIENCE) as client:
+            yield client
 
     def submit(self, **members: Any) -> dict[str, Any]:
         """Submit a job; return its document."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gateway.handlers import Artifact, FileRef, JobContext, JobModel, artifact_uri, job_type
-from gateway.handlers_.analysis import Analysis, analyse
+from gateway.handlers_.analysis import Analysis, analyse, detect_language
 from gateway.handlers_.extract import Extracted, extract, from_text, read
 from gateway.handlers_.report import report_json, report_pdf
 
@@ -83,10 +83,17 @@ class AnalyzeResult(JobModel):
     artifacts: tuple[Artifact, ...]
 
 
+def warm_up() -> None:
+    """Load the language model before jobs come, so that their processes share it."""
+    detect_language("A few words are enough.")
+
+
 @job_type(
     "document.analyze",
     timeout=600,
     max_attempts=3,
+    isolation="process",
+    memory_bytes=1024**3,
     example={
         "text": "The river runs free again. Otters came back to the river in its second spring.",
         "options": {"maxKeywords": 5, "report": ["pdf", "json"]},

@@ -1,6 +1,6 @@
 -- include: job
 -- Fragment: an ended job -> its tombstone. What it kept outside the store is for a relay to delete.
-local HAS_FILES = {'inputFile', 'files', 'resultsFile', 'artifacts'}
+local HAS_FILES = {'inputFile', 'files', 'resultsFile', 'artifacts', 'leftovers'}
 
 local function bury_job(id, life)
   local job = redis.call('HMGET', key('j', id), 'status', 'tenant')

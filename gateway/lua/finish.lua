@@ -28,7 +28,8 @@ if waits then
   redis.call('ZREM', key('deadlines'), id)
 else
   redis.call('ZREM', key('leases'), id)
-  attempt_record(id, j.attempt, ARGV[14])
+  local note = status == 'completed' and attempt_over or attempt_failed
+  note(id, j.attempt, ARGV[14])
 end
 redis.call('ZADD', key('expiry'), ARGV[6], id)
 if ARGV[7] ~= '' then redis.call('ZADD', key('notices'), ARGV[7], id) end

@@ -9,6 +9,9 @@
 --   attemptAt   when the attempt under way began
 --   readAt      when its results were first read
 --   delivery    what its end owes
+--   notice      the delivery that told that its results were about to go
+--   leftovers   an attempt may have saved files that the job's end does not name
+--   reaped      the claim whose lapse was seen
 --   a<n>        the record of attempt n; the last 20
 -- Keys of the partition:
 --   jobs:<tenant>            zset of the tenant's jobs, by when they were made
@@ -41,9 +44,14 @@ local function move(id, tenant, from, to, ...)
   return job_change(id, 'status', to, ...)
 end
 
-local function attempt_record(id, attempt, record)
+local function attempt_over(id, attempt, record)
   redis.call('HSET', key('j', id), 'a' .. attempt, record)
   redis.call('HDEL', key('j', id), 'a' .. (attempt - ATTEMPTS_KEPT))
+end
+
+local function attempt_failed(id, attempt, record)
+  attempt_over(id, attempt, record)
+  redis.call('HSET', key('j', id), 'leftovers', '1')
 end
 
 -- The tombstone's hash is that of the hour in which the job was made, which its identifier names.

@@ -13,7 +13,7 @@ if job[1] ~= 'processing' or job[2] ~= claim then return 0 end
 if job[7] == '1' then return 2 end
 redis.call('ZREM', key('leases'), id)
 redis.call('HDEL', key('j', id), 'claim')
-attempt_record(id, job[4], ARGV[3])
+attempt_failed(id, job[4], ARGV[3])
 move(id, job[5], 'processing', 'pending', 'released', claim, 'attempt', tonumber(job[4]) - 1)
 outbox_push(id, job[5], job[6], now)
 wake_relay()

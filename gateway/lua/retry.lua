@@ -14,7 +14,7 @@ redis.call('ZREM', key('leases'), id)
 redis.call('ZADD', key('later'), now + delay, id)
 -- An attempt that ended in order clears its process of what earlier ones died of.
 redis.call('HDEL', key('j', id), 'claim', 'lost')
-attempt_record(id, job[5], ARGV[4])
+attempt_failed(id, job[5], ARGV[4])
 move(id, job[6], 'processing', 'pending', 'released', claim, 'nextRunAt', now + delay)
 wake_relay()
 return 1

@@ -51,7 +51,7 @@ local function reap(id)
   if not reason and tonumber(job[2]) < tonumber(job[3]) and job[6] ~= '1' then
     redis.call('ZREM', key('leases'), id)
     redis.call('HDEL', key('j', id), 'claim')
-    attempt_record(id, job[2], cjson.encode({outcome = 'lost', claim = job[7]}))
+    attempt_failed(id, job[2], cjson.encode({outcome = 'lost', claim = job[7]}))
     move(id, job[4], 'processing', 'pending')
     outbox_push(id, job[4], job[5], now)
     back = back + 1

@@ -1,6 +1,7 @@
 """The layers, their precedence, and every reason not to start."""
 
 import base64
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from config.layers import DEFAULTS
-from config.settings import VARIABLES, SettingsError, draft_settings, load_settings
+from config.settings import (
+    VARIABLES,
+    SettingsError,
+    current_settings,
+    draft_settings,
+    load_settings,
+)
 
 SEALING_KEY = "k1:" + base64.b64encode(bytes(range(32))).decode()
 PRODUCTION = {
@@ -72,7 +79,7 @@ def test_every_setting_is_in_the_defaults_file_and_nothing_else() -> None:
     del defaults["profiles"]
     listed: set[tuple[str, ...]] = set()
     for top, value in defaults.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             listed |= {(top, name) for name in value}
         else:
             listed.add((top,))
@@ -138,7 +145,105 @@ def test_sealing_keys_from_a_file(tmp_path: Path) -> None:
     assert load_settings(environ).sealing.keys.get_secret_value().strip() == SEALING_KEY
 
 
+UPSTREAMS = """
+[upstreams.reports]
+base_url = "http://reports:9000/api/"
+headers = { Authorization = "Bearer c2VjcmV0", X-Key = "k" }
+methods = ["GET", "POST"]
+timeout_seconds = 5
+
+[upstreams.other]
+base_url = "https://[fd00::1]:8443"
+"""
+
+
+def test_upstreams_are_tables_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(UPSTREAMS)
+    settings = load_settings({**PRODUCTION, "GATEWAY_CONFIG": str(file)})
+    reports, other = settings.upstreams["reports"], settings.upstreams["other"]
+    assert reports.base_url == "http://reports:9000/api"
+    assert {name: value.get_secret_value() for name, value in reports.headers.items()} == {
+        "authorization": "Bearer c2VjcmV0",
+        "x-key": "k",
+    }
+    assert reports.methods == ("GET", "POST")
+    assert reports.timeout_seconds == 5
+    assert other.base_url == "https://[fd00::1]:8443"
+    assert "DELETE" in other.methods
+    assert "c2VjcmV0" not in repr(settings)
+
+
+def test_upstreams_of_the_environment_come_beside_those_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(UPSTREAMS)
+    environ = {
+        **PRODUCTION,
+        "GATEWAY_CONFIG": str(file),
+        "GATEWAY_UPSTREAMS": '{other = {timeout_seconds = 7}, third = {base_url = "https://h"}}',
+    }
+    upstreams = load_settings(environ).upstreams
+    assert sorted(upstreams) == ["other", "reports", "third"]
+    assert upstreams["other"].timeout_seconds == 7
+    assert upstreams["other"].base_url == "https://[fd00::1]:8443"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "reports", "ftp://h", "https://", "https://h?q=1", "https://h/#f", "https://u:p@h",
+        "https://h/a b", "https://h\\@x", "https://h:0", "https://h:65536", "https://h:", "https://-h",
+        "https://h/%zz", "https://h/../x", "https://h/a/%2E%2e", "https://h/.", "https://ｈ/",
+        "https://h/\n",
+    ],
+)  # fmt: skip
+def test_an_upstreams_address_has_one_reading(tmp_path: Path, url: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[upstreams.a]\nbase_url = {json.dumps(url)}\n")
+    (problem,) = problems_of({**PRODUCTION, "GATEWAY_CONFIG": str(file)})
+    assert problem.startswith("upstreams.a.base_url: must ")
+
+
+def test_the_settings_of_the_process_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in PRODUCTION.items():
+        monkeypatch.setenv(name, value)
+    current_settings.cache_clear()
+    try:
+        first = current_settings()
+        assert first == load_settings(PRODUCTION)
+        monkeypatch.setenv("GATEWAY_API_PORT", "9000")
+        assert current_settings() is first
+    finally:
+        current_settings.cache_clear()
+
+
 REFUSED = {
+    "upstream's name": (
+        {"GATEWAY_UPSTREAMS": '{A = {base_url = "https://h"}}'},
+        "upstreams.A.[key]: ",
+    ),
+    "upstream without address": (
+        {"GATEWAY_UPSTREAMS": "{a = {timeout_seconds = 1}}"},
+        "upstreams.a.base_url: is missing",
+    ),
+    "upstream's method": (
+        {"GATEWAY_UPSTREAMS": '{a = {base_url = "https://h", methods = ["GET", "TRACE"]}}'},
+        "upstreams.a.methods.1: ",
+    ),
+    "upstream's patience": (
+        {"GATEWAY_UPSTREAMS": '{a = {base_url = "https://h", timeout_seconds = 3601}}'},
+        "upstreams.a.timeout_seconds: ",
+    ),
+    "upstream's header": (
+        {"GATEWAY_UPSTREAMS": '{a = {base_url = "https://h", headers = {x = "a\\nb"}}}'},
+        "upstreams.a.headers.x: must be printable ASCII",
+    ),
+    "unknown setting of an upstream": (
+        {"GATEWAY_UPSTREAMS": '{a = {base_url = "https://h", url = 1}}'},
+        "upstreams.a.url: no such setting (from GATEWAY_UPSTREAMS)",
+    ),
     "unknown variable": ({"GATEWAY_API_PROT": "1"}, "GATEWAY_API_PROT: no such setting; did you"),
     "not a number": ({"GATEWAY_API_PORT": "http"}, "api.port: "),
     "port": ({"GATEWAY_API_PORT": "65536"}, "api.port: "),

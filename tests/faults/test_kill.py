@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from tests.faults.faulty_types import MOMENTS
+from tests.faults.records import FAULTY, Record
 from tests.processes import eventually
 from tests.running import Gateway, inbox, running
 
 QUICK = {
+    **FAULTY,
     # Leases as short as they may be, so that what a dead process held is missed soon.
     "GATEWAY_JOBS_LEASE_SECONDS": "3",
-    "GATEWAY_JOBS_SWEEP_SECONDS": "0.2",
     "GATEWAY_DELIVERY_DNS_TIMEOUT_SECONDS": "1",
     "GATEWAY_DELIVERY_CONNECT_TIMEOUT_SECONDS": "1",
     "GATEWAY_DELIVERY_TOTAL_TIMEOUT_SECONDS": "2",
     "GATEWAY_DELIVERY_FIRST_BYTE_TIMEOUT_SECONDS": "2",
     "GATEWAY_DELIVERY_LEASE_SECONDS": "12.5",
-    "GATEWAY_DELIVERY_GAPS_SECONDS": "[0, 0.2, 0.5, 1, 1, 1]",
 }
 PATIENCE = 60.0
 
@@ -55,6 +58,32 @@ def test_a_job_outlives_its_worker(gateway: Gateway, httpserver: HTTPServer) -> 
     assert [json.loads(body)["type"] for _, body in box.received] == ["job.completed"]
 
 
+def test_jobs_outlive_their_worker_at_whatever_step_it_dies(
+    gateway: Gateway, httpserver: HTTPServer, tmp_path: Path
+) -> None:
+    box = inbox(httpserver, "/steps")
+    record = Record(tmp_path / "record")
+    jobs = [
+        gateway.submit(
+            type="faulty.stall",
+            input={"record": str(record), "moment": moment},
+            callbackUrl=box.url,
+        )["jobId"]
+        for moment in MOMENTS
+    ]
+    assert eventually(lambda: record.moments() == set(MOMENTS))
+    gateway.kill("worker")
+    for job in jobs:
+        document = gateway.called_back(job, patience=PATIENCE)
+        assert (document["status"], document["attempt"]) == ("completed", 2)
+        assert document["results"]["attempt"] == 2
+        report = document["results"]["report"]["href"]
+        assert gateway.client.get(report).text == "attempt 2"
+    assert record.executions() == Counter(dict.fromkeys(jobs, 2))
+    heard = Counter(json.loads(body)["data"]["jobId"] for _, body in box.received)
+    assert heard == Counter(jobs)
+
+
 def test_a_job_without_attempts_left_is_orphaned(gateway: Gateway, httpserver: HTTPServer) -> None:
     box = inbox(httpserver, "/orphan")
     job = gateway.submit(
@@ -71,9 +100,7 @@ def test_a_job_without_attempts_left_is_orphaned(gateway: Gateway, httpserver: H
     assert json.loads(body)["data"]["errorCode"] == "orphaned"
 
 
-def test_a_callback_outlives_its_delivery_process(
-    gateway: Gateway, httpserver: HTTPServer
-) -> None:
+def test_a_callback_outlives_its_delivery_process(gateway: Gateway, httpserver: HTTPServer) -> None:
     asked, go_on = threading.Event(), threading.Event()
     seen: list[str] = []
 

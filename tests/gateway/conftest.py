@@ -20,6 +20,7 @@ from delivery.store import DeliveryStore
 from gateway.app import create_app
 from gateway.artifacts import ArtifactStore
 from gateway.auth import SCOPES, Scope, make_key
+from gateway.files import FileStore
 from gateway.handlers import Registry
 from gateway.outbox import Outbox
 from gateway.services import Services
@@ -62,6 +63,7 @@ def make_services(
             jobs=JobStore(*scripts),
             work=WorkStore(*scripts),
             outbox=Outbox(*scripts),
+            files=FileStore(*scripts),
             deliveries=deliveries,
             artifacts=ArtifactStore(settings.artifacts.url),
             registry=Registry.load(settings.jobs.modules, settings.profile),

@@ -17,77 +17,14 @@ from delivery.store import DeliveryStore
 from gateway import tickets
 from gateway.app import create_app
 from gateway.auth import SCOPES
-from gateway.models import Status, StoredFile, View
-from gateway.problems import PROBLEMS
+from gateway.models import View
 from gateway.services import Services
 from gateway.store import JobStore
-from gateway.work import End, Ended
+from gateway.work import End
 from tests.gateway.conftest import PUBLIC_URL, FullStore, Gateway, MakeServices
+from tests.gateway.jobs import ECHO, assert_problem, finish, save, submit
 
-ECHO: dict[str, Any] = {"type": "demo.echo", "input": {"payload": 1}}
 REPORT = b"%PDF-1.7 " + bytes(range(256))
-
-
-async def submit(client: httpx.AsyncClient, **more: object) -> str:
-    """Submit a job and return its identifier."""
-    answer = await client.post("/v1/jobs", json={**ECHO, **more})
-    assert answer.status_code == 202
-    job_id: str = answer.json()["jobId"]
-    return job_id
-
-
-async def finish(
-    services: Services, job_id: str, status: Status = "completed", **more: Any
-) -> View:
-    """Claim the job and end it, as a worker does."""
-    view = await services.work.claim(job_id, "claim", lease=30 * SECOND)
-    assert view is not None
-    end = End(
-        claim="claim",
-        by="test",
-        rev=view.job.rev,
-        status=status,
-        completed_at=view.now,
-        expires_at=view.now + 3600 * SECOND,
-        message=None,
-        attempt_record="{}",
-        **more,
-    )
-    ended = await services.work.finish(job_id, end)
-    assert isinstance(ended, Ended)
-    return ended.view
-
-
-async def save(services: Services, job_id: str, name: str, data: bytes) -> StoredFile:
-    """Keep `data` as an artifact of the job."""
-
-    async def stream() -> AsyncIterator[bytes]:
-        yield data
-
-    path = f"jobs/{job_id}/out/{name}"
-    stored = await services.artifacts.put(path, stream(), limit=1 << 20)
-    return StoredFile(
-        path=path,
-        name=name,
-        size=stored.size,
-        sha256=stored.sha256,
-        content_type="application/pdf",
-    )
-
-
-def assert_problem(answer: httpx.Response, code: str) -> dict[str, Any]:
-    """Check that `answer` is the problem `code` in every respect, and return its members."""
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["cache-control"] == "no-store"
-    body: dict[str, Any] = answer.json()
-    assert body["code"] == code
-    assert answer.status_code == body["status"] == PROBLEMS[code].status
-    assert body["type"] == f"{PUBLIC_URL}/problems/{code}"
-    assert body["title"] == PROBLEMS[code].title
-    assert body["detail"]
-    assert body["instance"].startswith(PUBLIC_URL)
-    assert "ticket" not in body["instance"]
-    return body
 
 
 # Submitting
@@ -233,6 +170,11 @@ async def test_no_credentials(gateway: Gateway, path: str, header: str | None) -
     [
         ("POST", "/v1/jobs", "submit"),
         ("GET", "/v1/jobs/x", "read"),
+        ("DELETE", "/v1/jobs/x", "submit"),
+        ("POST", "/v1/jobs/x/cancel", "submit"),
+        ("POST", "/v1/jobs/x/retry", "submit"),
+        ("POST", "/v1/files", "submit"),
+        ("GET", "/v1/files/x", "read"),
         ("POST", "/v1/endpoints", "submit"),
         ("GET", "/v1/endpoints", "read"),
         ("GET", "/v1/endpoints/x/secret", "admin"),
@@ -263,6 +205,9 @@ async def test_another_tenants_job_is_not_there(
     async with await gateway.client(tenant="other") as other:
         for path in ("", "/result", "/artifacts/x"):
             assert_problem(await other.get(f"/v1/jobs/{job_id}{path}"), "not_found")
+        for path in ("/cancel", "/retry"):
+            assert_problem(await other.post(f"/v1/jobs/{job_id}{path}"), "not_found")
+        assert_problem(await other.delete(f"/v1/jobs/{job_id}"), "not_found")
 
 
 async def test_a_ticket_reads_its_job_and_no_other(
@@ -560,7 +505,13 @@ async def test_job_types(gateway: Gateway) -> None:
     assert "document.analyze" in by_name
     assert "payload" in echo["input"]["properties"]
     assert "payload" in echo["result"]["properties"]
-    assert echo["limits"] == {"timeoutSeconds": 7200, "maxAttempts": 3}
+    assert echo["limits"] == {
+        "timeoutSeconds": 7200,
+        "queueTimeoutSeconds": None,
+        "maxAttempts": 3,
+        "isolation": "thread",
+        "memoryBytes": None,
+    }
     assert echo["example"]
 
 
@@ -584,7 +535,11 @@ async def test_unknown_addresses(gateway: Gateway, path: str) -> None:
     ("path", "allow"),
     [
         ("/v1/jobs", "OPTIONS, POST"),
-        ("/v1/jobs/x", "GET, HEAD, OPTIONS"),
+        ("/v1/jobs/x", "DELETE, GET, HEAD, OPTIONS"),
+        ("/v1/jobs/x/cancel", "OPTIONS, POST"),
+        ("/v1/jobs/x/retry", "OPTIONS, POST"),
+        ("/v1/files", "OPTIONS, POST"),
+        ("/v1/files/x", "GET, HEAD, OPTIONS"),
         ("/v1/endpoints", "GET, HEAD, OPTIONS, POST"),
         ("/livez", "GET, HEAD, OPTIONS"),
     ],

@@ -252,3 +252,24 @@ def test_a_name_is_one_plain_path_step_or_refused(name: str) -> None:
     assert Path(name).name == name
     assert name.isascii()
     assert name.isprintable()
+
+
+@pytest.mark.parametrize("size", [0, 10, 12 * MIB])
+async def test_a_copy_lives_by_itself(store: ArtifactStore, size: int) -> None:
+    source, target = input_path("job_1", 0), input_path("job_2", 0)
+    data = b"x" * size
+    await store.put(source, blocks(data), limit=PLENTY)
+    await store.put(target, blocks(b"what was there"), limit=PLENTY)
+    await store.copy(source, target)
+    await store.copy(source, target)
+    await store.put(source, blocks(b"changed"), limit=PLENTY)
+    assert await store.read(target, PLENTY) == data
+    await store.delete_prefix(job_prefix("job_1"))
+    assert await store.read(target, PLENTY) == data
+
+
+async def test_nothing_is_copied_from_nothing(store: ArtifactStore) -> None:
+    with pytest.raises(ArtifactNotFound):
+        await store.copy(input_path(JOB, 0), input_path(JOB, 1))
+    with pytest.raises(ArtifactNotFound):
+        await store.open(input_path(JOB, 1))

@@ -127,7 +127,11 @@ def test_values() -> None:
         "nextAttemptAt": None,
     }
     assert told["statusUrl"] == f"https://gateway.example/v1/jobs/{JOB_ID}"
-    assert told["_links"] == {"self": told["statusUrl"], "result": told["statusUrl"] + "/result"}
+    assert told["_links"] == {
+        "self": told["statusUrl"],
+        "result": told["statusUrl"] + "/result",
+        "cancel": told["statusUrl"] + "/cancel",
+    }
 
 
 def test_artifacts_get_their_addresses() -> None:

@@ -12,8 +12,8 @@ from config.ids import choose_partition, partition_of
 from config.settings import load_settings
 from delivery.sealing import KeyRing
 from gateway.auth import SCOPES, Principal
-from gateway.drafts import Draft, Drafter
-from gateway.handlers import Registry
+from gateway.drafts import MAX_FILES, Draft, Drafter
+from gateway.handlers import FileRef, JobContext, JobModel, Registry, job_type
 from gateway.problems import Problem
 from gateway.schemas import parse_submit
 from tests.gateway.conftest import SEALING
@@ -21,13 +21,13 @@ from tests.gateway.conftest import SEALING
 ACME = Principal(tenant="acme", scopes=SCOPES, key_id="key_1")
 ECHO: dict[str, Any] = {"type": "demo.echo", "input": {"payload": {"part": "none"}}}
 DOCUMENT: dict[str, Any] = {"type": "document.analyze", "input": {"document": {"part": "file"}}}
+ALBUM: dict[str, Any] = {"type": "album.bind", "input": {"photos": []}}
 HOOK = {"callbackUrl": "http://127.0.0.1:9000/hook?token=t"}
 PARTITIONS = 4
 
 
-@pytest.fixture
-def drafter() -> Drafter:
-    """Return a drafter with the settings of development."""
+def drafter_of(registry: Registry | None = None) -> Drafter:
+    """Return a drafter with the settings of development, for the job types in them or others."""
     settings = load_settings(
         {
             "GATEWAY_PROFILE": "development",
@@ -38,8 +38,14 @@ def drafter() -> Drafter:
             "GATEWAY_SEALING_KEYS": SEALING,
         }
     )
-    registry = Registry.load(settings.jobs.modules, settings.profile)
+    registry = registry or Registry.load(settings.jobs.modules, settings.profile)
     return Drafter(settings, registry=registry, ring=KeyRing.parse(SEALING), clock=SystemClock())
+
+
+@pytest.fixture
+def drafter() -> Drafter:
+    """Return a drafter for the job types of development."""
+    return drafter_of()
 
 
 def draft(drafter: Drafter, body: dict[str, Any], **more: object) -> Draft:
@@ -62,9 +68,41 @@ def test_a_job_without_a_callback_lives_anywhere(drafter: Drafter) -> None:
     assert {partition_of(each.job_id) for each in drafted} == set(range(PARTITIONS))
 
 
-def test_the_parts_that_an_input_names(drafter: Drafter) -> None:
-    assert draft(drafter, DOCUMENT).parts == {"file": "/input/document"}
-    assert draft(drafter, ECHO).parts == {}
+def test_the_files_that_an_input_names(drafter: Drafter) -> None:
+    along = draft(drafter, DOCUMENT)
+    assert (along.parts, along.uploads) == ({"file": "/input/document"}, {})
+    before = draft(drafter, DOCUMENT, input={"document": {"fileId": "file_1"}})
+    assert (before.parts, before.uploads) == ({}, {"file_1": "/input/document"})
+    none = draft(drafter, ECHO)
+    assert (none.parts, none.uploads) == ({}, {})
+
+
+class AlbumInput(JobModel):
+    photos: list[FileRef]
+
+
+@job_type("album.bind", timeout=5, queue_timeout=60, example={"photos": []})
+def bind(job: JobContext, given: AlbumInput) -> AlbumInput:
+    """Bind photographs to an album."""
+    return given
+
+
+def test_the_files_of_an_input_are_bounded() -> None:
+    drafter = drafter_of(Registry([bind]))
+    photos = [{"fileId": f"file_{number}"} for number in range(MAX_FILES)]
+    assert len(draft(drafter, ALBUM, input={"photos": photos}).uploads) == MAX_FILES
+    with pytest.raises(Problem) as caught:
+        draft(drafter, ALBUM, input={"photos": [*photos, {"part": "a"}]})
+    assert caught.value.code == "invalid_input"
+    assert [fault.pointer for fault in caught.value.faults] == ["/input"]
+
+
+def test_how_long_a_job_may_wait(drafter: Drafter) -> None:
+    assert draft(drafter, ECHO).queue_timeout is None
+    assert draft(drafter, ECHO, queueTimeoutSeconds=0.5).queue_timeout == 0.5
+    album = drafter_of(Registry([bind]))
+    assert draft(album, ALBUM).queue_timeout == 60
+    assert draft(album, ALBUM, queueTimeoutSeconds=120).queue_timeout == 120
 
 
 def test_what_was_asked_goes_before_what_the_type_says(drafter: Drafter) -> None:

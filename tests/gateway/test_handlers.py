@@ -101,7 +101,15 @@ def test_input_is_read_in_camel_case() -> None:
         ({"firstName": 7}, "/firstName"),
         (
             {"firstName": "Ada", "attachments": [{"photo": {"part": "p"}}, {"photo": {}}]},
-            "/attachments/1/photo/part",
+            "/attachments/1/photo",
+        ),
+        (
+            {"firstName": "Ada", "attachments": [{"photo": {"part": "p", "fileId": "f"}}]},
+            "/attachments/0/photo",
+        ),
+        (
+            {"firstName": "Ada", "attachments": [{"photo": {"fileId": ""}}]},
+            "/attachments/0/photo/fileId",
         ),
         ([], ""),
         (None, ""),
@@ -125,13 +133,13 @@ def test_every_file_of_an_input_is_found_where_it_is_named() -> None:
         {
             "firstName": "Ada",
             "attachments": [{"photo": {"part": "a"}}, {"photo": {"part": "b"}, "pageCount": 3}],
-            "byKey": {"x/y": {"part": "c"}},
+            "byKey": {"x/y": {"fileId": "c"}},
         }
     )
     assert file_refs(given) == {
         "/attachments/0/photo": FileRef(part="a"),
         "/attachments/1/photo": FileRef(part="b"),
-        "/byKey/x~1y": FileRef(part="c"),
+        "/byKey/x~1y": FileRef(file_id="c"),
     }
 
 
@@ -164,7 +172,7 @@ def test_the_test_kit_misses_files_as_the_gateway_does() -> None:
     given = {"firstName": "Ada", "attachments": [{"photo": {"part": "p"}}]}
     with pytest.raises(InputInvalid) as caught:
         run_handler(greet, given)
-    assert caught.value.faults == (Fault("/attachments/0/photo", "there is no part named 'p'"),)
+    assert caught.value.faults == (Fault("/attachments/0/photo", "there is no file named 'p'"),)
     assert run_handler(greet, given, {"p": b"..."}).result["greeting"] == "Hello, Ada"
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from config.clock import SystemClock
 from config.parent import PARENT_FD
 from gateway.artifacts import ArtifactStore, input_path, output_path
-from gateway.child import MAX_FRAME, ChildJob, FrameError, Frames, encode_frame
+from gateway.frames import MAX_FRAME, ChildJob, FrameError, Frames, encode_frame
 from gateway.handlers import DefinitionError, JobCancelled, JobError, Registry, job_type
 from gateway.isolation import Isolation
 from gateway.models import Job, JsonObject, StoredFile

@@ -34,7 +34,7 @@ def test_everything() -> None:
     request = parse(
         callbackUrl="https://receiver.example/hook",
         callback={
-            "events": ["job.failed"],
+            "events": ["job.failed", "job.expiring"],
             "headers": {"X-Tenant": "7"},
             "signature": "v1",
             "payload": "standard",
@@ -42,15 +42,17 @@ def test_everything() -> None:
         priority="high",
         runAt="1970-01-01T01:00:10.5+01:00",
         timeoutSeconds=1.5,
+        queueTimeoutSeconds=0.5,
         resultTtlSeconds=60,
         maxAttempts=2,
         metadata={"order": 7},
         onComplete="inline",
     )
     assert request.callback is not None
-    assert request.callback.events == ["job.failed"]
+    assert request.callback.events == ["job.failed", "job.expiring"]
     assert request.run_at == 10 * SECOND + 500_000
     assert request.timeout_seconds == 1.5
+    assert request.queue_timeout_seconds == 0.5
     assert request.on_complete == "inline"
 
 
@@ -105,7 +107,9 @@ def test_the_default_events() -> None:
         ({**URL, "callback": {"headers": {"a/b": 1}}}, "invalid_request", "/callback/headers/a~1b"),
         ({"queue": "fast"}, "unknown_member", "/queue"),
         ({"callback_url": "https://h.example/"}, "unknown_member", "/callback_url"),
-        ({"queueTimeoutSeconds": 5}, "unknown_member", "/queueTimeoutSeconds"),
+        ({"queueTimeoutSeconds": 0}, "invalid_request", "/queueTimeoutSeconds"),
+        ({"queueTimeoutSeconds": 86_401}, "invalid_request", "/queueTimeoutSeconds"),
+        ({"queueTimeoutSeconds": "5"}, "invalid_request", "/queueTimeoutSeconds"),
         ({"a/b~c": 1}, "unknown_member", "/a~1b~0c"),
         ({**URL, "callback": {"url": "https://h.example/"}}, "unknown_member", "/callback/url"),
     ],

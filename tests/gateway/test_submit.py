@@ -86,6 +86,7 @@ def desk_of(services: Services) -> Desk:
         services.settings,
         jobs=services.jobs,
         artifacts=services.artifacts,
+        files=services.files,
         ring=services.ring,
         clock=services.clock,
     )

@@ -1,0 +1,358 @@
+"""The transitions of deliveries in any order and any of them twice: what must hold after each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from config.clock import SECOND
+from config.ids import partition_of
+from config.store import connect, partition_prefix
+from delivery.models import Attempted, Bury, Claimed, Deliver, Message, Retry
+from delivery.store import DEFAULT_RETENTION, DeliveryStore, Wanted
+from tests.conftest import RunningStores
+from tests.delivery.test_store import claim_all, message, over, registration, wanted
+
+HOUR = 3600 * SECOND
+AGES_AGO = 1
+"""A score in the past of every instant: what waits for it is due."""
+
+HOSTS = ("a.example", "b.example", "c.example", "d.example")
+PROCESSES = ("dp-a", "dp-b")
+RETENTION = replace(DEFAULT_RETENTION, initial_limit=3, max_limit=5)
+VERDICTS: tuple[Deliver | Retry | Bury, ...] = (
+    Deliver(),
+    Retry(delay=0),
+    Retry(delay=HOUR),
+    Bury(reason="exhausted"),
+    Bury(reason="gone"),
+)
+ROUNDS = 200
+"""In how many claims a handful of deliveries must have ended, whatever happened to them before."""
+
+T = TypeVar("T")
+Key = tuple[str, str]
+"""A delivery and the claim it was given out under."""
+
+Picks = st.lists(st.integers(0, 10_000), min_size=1, max_size=4)
+Slots = st.integers(0, 6)
+Left = st.integers(-1, 3)
+
+
+def chosen(numbers: Sequence[int], among: Sequence[T]) -> list[T]:
+    """Return the members that `numbers` stand for, each once."""
+    return [among[at] for at in sorted({number % len(among) for number in numbers})]
+
+
+class DeliveryMachine(RuleBasedStateMachine):
+    """Every transition, chosen at random, on a few deliveries to a few endpoints."""
+
+    url = ""
+    partitions = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.store = connect(self.url, max_connections=4, socket_timeout=5)
+        self.deliveries = DeliveryStore(self.store, self.partitions, RETENTION)
+        self.endpoints = [
+            registration(host, self.partitions, tenant=f"t{number % 2}")
+            for number, host in enumerate(HOSTS)
+        ]
+        self.messages: list[Message] = []
+        self.sequences = dict.fromkeys(PROCESSES, 0)
+        self.is_lost = dict.fromkeys(PROCESSES, False)
+        self.held: dict[Key, Claimed] = {}
+        self.lapsed: set[Key] = set()
+        self.delivered: set[str] = set()
+        self.do(self.store.client.flushall())
+        for endpoint in self.endpoints:
+            self.do(self.deliveries.register_endpoint(endpoint))
+
+    def teardown(self) -> None:
+        try:
+            self.everything_ends()
+        finally:
+            self.do(self.store.close())
+            self.loop.close()
+
+    def do(self, step: Awaitable[T]) -> T:
+        async def awaited() -> T:
+            return await step
+
+        return self.loop.run_until_complete(awaited())
+
+    def ask(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+        """Run commands in one round trip."""
+        pipeline = self.store.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return self.do(pipeline.execute())
+
+    def prefixes(self) -> Iterator[str]:
+        return map(partition_prefix, range(self.partitions))
+
+    def key(self, identifier: str, *parts: str) -> str:
+        """Return a key of the partition that `identifier` belongs to."""
+        return partition_prefix(partition_of(identifier)) + ":".join(parts)
+
+    # What happens
+
+    @rule(numbers=Picks, path=st.sampled_from(["/a", "/b"]))
+    def enqueue(self, numbers: list[int], path: str) -> None:
+        for number in numbers:
+            made = message(self.endpoints[number % len(self.endpoints)], path)
+            self.messages.append(made)
+            assert self.do(self.deliveries.enqueue(made))
+
+    @precondition(lambda self: self.messages)
+    @rule(numbers=Picks)
+    def enqueue_again(self, numbers: list[int]) -> None:
+        for each in chosen(numbers, self.messages):
+            assert not self.do(self.deliveries.enqueue(each))
+
+    @rule(
+        process=st.sampled_from(PROCESSES),
+        limit=Slots,
+        unproven=Slots,
+        suspect=st.booleans(),
+        endpoint=Left,
+        tenant=Left,
+        is_lost=st.booleans(),
+    )
+    def claim(
+        self,
+        process: str,
+        limit: int,
+        unproven: int,
+        suspect: bool,
+        endpoint: int,
+        tenant: int,
+        is_lost: bool,
+    ) -> None:
+        again = self.is_lost[process]
+        self.sequences[process] += not again
+        self.is_lost[process] = is_lost
+        want = replace(
+            wanted(self.sequences[process], limit=limit, process=process),
+            unproven=min(limit, unproven),
+            suspect=suspect,
+            per_turn=2,
+            endpoints={self.endpoints[0].id: endpoint},
+            tenants={"t0": tenant},
+        )
+        for batch in self.do(claim_all(self.deliveries, want)).values():
+            if not again:
+                self.keeps_to_its_limits(want, batch.deliveries)
+            if not is_lost:
+                self.hold(batch.deliveries)
+
+    def keeps_to_its_limits(self, want: Wanted, batch: Sequence[Claimed]) -> None:
+        suspects = [each for each in batch if each.suspect]
+        assert len(batch) <= want.limit
+        assert len(suspects) <= want.suspect
+        assert sum(not each.proven and not each.suspect for each in batch) <= want.unproven
+        mine = [each for each in batch if each.endpoint == self.endpoints[0].id]
+        left = max(0, want.endpoints[self.endpoints[0].id])
+        assert sum(not each.suspect for each in mine) <= left
+
+    def hold(self, batch: Sequence[Claimed]) -> None:
+        for each in batch:
+            others = {claim for id_, claim in self.held.keys() - self.lapsed if id_ == each.id}
+            assert others <= {each.claim}
+            assert each.id not in self.delivered
+            self.held[each.id, each.claim] = each
+            self.lapsed.discard((each.id, each.claim))
+
+    @precondition(lambda self: self.held)
+    @rule(
+        numbers=Picks,
+        verdict=st.sampled_from(VERDICTS),
+        limit=st.sampled_from(["grow", "halve", "keep"]),
+        breaker=st.sampled_from(["good", "bad", "neutral"]),
+        twice=st.booleans(),
+    )
+    def record(
+        self,
+        numbers: list[int],
+        verdict: Deliver | Retry | Bury,
+        limit: str,
+        breaker: str,
+        twice: bool,
+    ) -> None:
+        keys = chosen(numbers, sorted(self.held))
+        ended = [over(self.held.pop(key), verdict, limit=limit, breaker=breaker) for key in keys]
+        stale = self.recorded(ended)
+        assert not {id_ for id_, _ in set(keys) - self.lapsed} & set(stale)
+        if twice:
+            assert self.recorded(ended) == stale
+
+    def recorded(self, ended: list[Attempted]) -> list[str]:
+        stale = self.do(self.deliveries.record(ended))
+        self.delivered |= {
+            each.id
+            for each in ended
+            if isinstance(each.decision.verdict, Deliver) and each.id not in stale
+        }
+        return stale
+
+    @precondition(lambda self: self.messages)
+    @rule(numbers=Picks)
+    def replay(self, numbers: list[int]) -> None:
+        ids = [each.id for each in chosen(numbers, self.messages)]
+        before = self.do(self.deliveries.replay(ids))
+        after = self.do(self.deliveries.replay(ids))
+        assert after == {id_: "pending" if was == "dead" else was for id_, was in before.items()}
+
+    # What time does
+
+    @rule(with_processes=st.booleans())
+    def leases_end(self, *, with_processes: bool) -> None:
+        """End every lease, of processes that live on or, `with_processes`, do not."""
+        found = self.ask(
+            [
+                ("ZRANGE", self.key(each.id, "ep", each.id, "inflight"), 0, -1)
+                for each in self.endpoints
+            ]
+        )
+        commands: list[tuple[str | int, ...]] = []
+        for endpoint, members in zip(self.endpoints, found, strict=True):
+            inflight = self.key(endpoint.id, "ep", endpoint.id, "inflight")
+            commands += [("ZADD", inflight, AGES_AGO, member) for member in members]
+            commands.append(("ZADD", self.key(endpoint.id, "agenda"), "XX", AGES_AGO, endpoint.id))
+        for prefix in self.prefixes():
+            commands += [("DEL", f"{prefix}batch:{process}") for process in PROCESSES]
+            if with_processes:
+                commands.append(("DEL", f"{prefix}procs"))
+        self.ask(commands)
+        self.lapsed |= self.held.keys()
+        self.is_lost = dict.fromkeys(PROCESSES, False)
+
+    @rule()
+    def waits_end(self) -> None:
+        """Make everything due that waits: retries, open breakers."""
+        waiting = [
+            self.key(each.id, "ep", each.id, queue)
+            for each in self.endpoints
+            for queue in ("live", "replay")
+        ]
+        found = self.ask([("ZRANGE", queue, 0, -1) for queue in waiting])
+        commands: list[tuple[str | int, ...]] = [
+            ("ZADD", queue, AGES_AGO, member)
+            for queue, members in zip(waiting, found, strict=True)
+            for member in members
+        ]
+        for each in self.endpoints:
+            commands.append(("HDEL", self.key(each.id, "ep", each.id), "openUntil"))
+            commands.append(("ZADD", self.key(each.id, "agenda"), "XX", AGES_AGO, each.id))
+        self.ask(commands)
+
+    @rule()
+    def nobody_sweeps_for_a_while(self) -> None:
+        self.ask([("SET", f"{prefix}swept", AGES_AGO) for prefix in self.prefixes()])
+
+    @rule()
+    def the_quiet_is_over(self) -> None:
+        self.ask([("DEL", f"{prefix}quiet") for prefix in self.prefixes()])
+
+    # What must hold
+
+    @invariant()
+    def every_delivery_has_its_place(self) -> None:
+        places = self.places()
+        for each in self.messages:
+            state, claim, is_dead, *lives = self.ask(
+                [
+                    ("HGET", self.key(each.id, "d", each.id), "state"),
+                    ("HEXISTS", self.key(each.id, "d", each.id), "claim"),
+                    ("ZSCORE", self.key(each.id, "dead"), each.id),
+                    ("TTL", self.key(each.id, "d", each.id)),
+                    ("TTL", self.key(each.id, "d", each.id, "body")),
+                ]
+            )
+            where = places.get(each.id, [])
+            is_pending = state == b"pending"
+            assert len(where) == is_pending, (each.id, state, where)
+            assert bool(claim) == (where == ["inflight"]), (each.id, where)
+            assert (is_dead is not None) == (state == b"dead"), (each.id, state)
+            assert [life == -1 for life in lives] == [is_pending] * 2, (each.id, state, lives)
+            assert each.id not in self.delivered or state == b"delivered", (each.id, state)
+
+    @invariant()
+    def every_endpoint_has_its_place(self) -> None:
+        for each in self.endpoints:
+            *queues, proven, unproven, agenda = self.ask(
+                [
+                    *(
+                        ("ZCARD", self.key(each.id, "ep", each.id, queue))
+                        for queue in ("live", "replay", "inflight")
+                    ),
+                    *(
+                        ("ZSCORE", self.key(each.id, place), each.id)
+                        for place in ("ready:proven", "ready:unproven", "agenda")
+                    ),
+                ]
+            )
+            placed = sum(score is not None for score in (proven, unproven, agenda))
+            assert placed == (sum(queues) > 0), (each.id, queues, proven, unproven, agenda)
+
+    def places(self) -> dict[str, list[str]]:
+        """Return where each delivery waits or is attempted; nowhere, when it has ended."""
+        sets = [
+            (queue, self.key(each.id, "ep", each.id, queue))
+            for each in self.endpoints
+            for queue in ("live", "replay", "inflight")
+        ]
+        sets += [("suspects", f"{prefix}suspects") for prefix in self.prefixes()]
+        found = self.ask([("ZRANGE", key, 0, -1) for _, key in sets])
+        places: dict[str, list[str]] = {}
+        for (name, _), members in zip(sets, found, strict=True):
+            for member in members:
+                places.setdefault(member.decode(), []).append(name)
+        return places
+
+    def everything_ends(self) -> None:
+        """Whatever happened, each delivery is given out again and can end."""
+        self.the_quiet_is_over()
+        self.leases_end(with_processes=False)
+        for number in range(ROUNDS):
+            if not self.places():
+                return
+            self.waits_end()
+            self.the_quiet_is_over()
+            want = wanted(1, limit=20, process=f"dp-{number}")
+            batches = self.do(claim_all(self.deliveries, want)).values()
+            got = [each for batch in batches for each in batch.deliveries]
+            self.do(self.deliveries.record([over(each, Deliver(), breaker="good") for each in got]))
+        pytest.fail(f"never given out: {self.places()}")
+
+
+@pytest.mark.timeout(300)  # making a failure small takes a while
+def test_deliveries_keep_to_their_states(stores: RunningStores, partitions: int) -> None:
+    class Machine(DeliveryMachine):
+        url = stores.durable_url
+
+    Machine.partitions = partitions
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=30,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
