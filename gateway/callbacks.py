@@ -70,6 +70,7 @@ class Renderer:
         ended = replace(
             job,
             status=finish.status,
+            next_run_at=None,
             progress=100 if finish.status == "completed" else job.progress,
             results=None if results_file else finish.results,
             results_file=results_file,

@@ -121,10 +121,8 @@ class Body:
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes, none of them empty, from the beginning each time."""
         for segment in self.segments:
-            if isinstance(segment, bytes):
-                yield segment
-            else:
-                yield from filter(None, segment.chunks())
+            pieces = (segment,) if isinstance(segment, bytes) else segment.chunks()
+            yield from filter(None, pieces)
 
 
 def form(request: bytes, files: Mapping[str, Source], boundary: str) -> Body:

@@ -121,7 +121,10 @@ class Worker:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
 
     async def _begin(self) -> None:
         await wait_for_store(self.services.store, self.services.settings)

@@ -8,7 +8,7 @@
 --      then fields: name, value, ...
 -- Demands `processing` under this claim, or without one `pending`, at this revision. Ended by this very caller is
 -- success.
--- Returns {1 done, view}, {2 changed since: render again, view}, or {0 not the caller's to end, view or nil}
+-- Returns {1 done, view}, {2 changed since: render again, view}, or {0 not the caller's to end, nil}
 -- include: job
 -- include: delivery/enqueue
 local id, claim, status, completed_at = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5])
@@ -20,7 +20,7 @@ end
 if j.settled and j.settled == ARGV[15] then return {1, job_view(id)} end
 local held = j.status == 'processing' and j.claim == claim
 local waits = j.status == 'pending' and claim == ''
-if not (held or waits) then return {0, job_view(id)} end
+if not (held or waits) then return {0, false} end
 if j.rev ~= ARGV[3] then return {2, job_view(id)} end
 
 if waits then

