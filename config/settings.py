@@ -8,6 +8,7 @@ import base64
 import binascii
 import os
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from pydantic import (
     ValidationError,
 )
 
-from config.layers import ENVIRONMENT, PREFIX, Draft, Tree, Variable, gather
+from config.layers import DEFAULTS, ENVIRONMENT, PREFIX, Draft, Tree, Variable, gather
 
 LEASE_MARGIN_SECONDS: Final = 10
 """Time left between the end of the slowest attempt and the end of its lease, to record it."""
@@ -41,6 +42,10 @@ _UPSTREAM_ADDRESS: Final = re.compile(
     r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?P<port>:\d{1,5})?"
     r"(?P<path>(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)*)",
     re.ASCII,
+)
+_ROUTE: Final = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){1,8}", re.ASCII)
+_OWN_PATHS: Final = frozenset(
+    {"v1", "problems", "docs", "openapi.json", "jobs", "livez", "readyz", "metrics", ".well-known"}
 )
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,8190}[!-~])?", re.ASCII)
@@ -117,6 +122,15 @@ def _upstream_address(url: str) -> str:
     if not {".", ".."}.isdisjoint(found["path"].lower().replace("%2e", ".").split("/")):
         raise ValueError("must have no . or .. in its path")
     return url.rstrip("/")
+
+
+def _route_path(path: str) -> str:
+    if not _ROUTE.fullmatch(path) or not {".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError("must be a path such as /api/reports, without a slash at its end")
+    first = path.split("/")[1]
+    if first in _OWN_PATHS:
+        raise ValueError(f"must not begin with /{first}, which is the gateway's own")
+    return path
 
 
 def _header_name(name: str) -> str:
@@ -277,6 +291,7 @@ class VideoSettings(_Section):
     threads: Annotated[int, Field(ge=0, le=1000)]
 
 
+RoutePath = Annotated[str, AfterValidator(_route_path)]
 UpstreamName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 
 
@@ -296,6 +311,7 @@ class Settings(_Section):
     artifacts: ArtifactsSettings
     sealing: SealingSettings
     upstreams: Annotated[dict[UpstreamName, UpstreamSettings], Field(max_length=1000)]
+    routes: Annotated[dict[RoutePath, Annotated[str, Field(max_length=64)]], Field(max_length=1000)]
     http_request: HttpRequestSettings
     video: VideoSettings
 
@@ -337,6 +353,13 @@ def current_settings() -> Settings:
     Raises SettingsError as `load_settings` does.
     """
     return load_settings(environment())
+
+
+@cache
+def default_routes() -> Mapping[str, str]:
+    """The routes of the defaults file: job types by path."""
+    routes: Mapping[str, str] = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))["routes"]
+    return routes
 
 
 def draft_settings(environ: Mapping[str, str]) -> Draft:

@@ -305,6 +305,7 @@ def open_session(
     fill: int,
     connections: int,
     per_endpoint: int,
+    keep: int | None = None,
     ssl_context: ssl.SSLContext | None = None,
     socket_factory: SocketFactory = open_socket,
 ) -> aiohttp.ClientSession:
@@ -314,7 +315,7 @@ def open_session(
         check: asked for every address that is dialled.
         resolver: asked for every name; it is not closed with the session.
         fill: bytes of a body that are parsed; the reader stops there.
-        connections: in use at once; beyond this many open, idle ones are not kept.
+        connections: in use at once; beyond `KEPT_PER_USED` times as many, idle ones are not kept.
         per_endpoint: in use at once to one host and port.
         ssl_context: None verifies against the system's authorities.
         socket_factory: makes the sockets for addresses that passed.
@@ -322,7 +323,7 @@ def open_session(
     return aiohttp.ClientSession(
         connector=_Connector(
             _Dialler(check, socket_factory),
-            keep=connections,
+            keep=connections if keep is None else keep,
             fill=fill,
             resolver=resolver,
             use_dns_cache=False,

@@ -1,7 +1,8 @@
 """Delivery's nouns.
 
-A delivery is `pending -> delivered | dead`, and `dead -> pending` by replay. `pending` covers
-waiting for an instant and being attempted: what tells them apart is the claim. Why a delivery is
+A delivery is `pending -> delivered | dead`, and `dead -> pending` by replay. One that has ended may
+be given one attempt more by hand, which leaves it as it is unless a dead one is taken: then it is
+delivered. `pending` covers waiting for an instant and being attempted: what tells them apart is the claim. Why a delivery is
 dead is its reason: `exhausted` (attempts or age used up), `gone` (410), `destination_not_allowed`,
 `disabled` (its URL answered 410 before), `poison` (processes died of it).
 """
@@ -152,7 +153,14 @@ class Attempted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A delivery as people see it. Instants are µs."""
+    """A delivery as people see it. Instants are µs.
+
+    Attributes:
+        url: sealed for the row `id`.
+        headers: custom headers as a JSON object, sealed for the same row; empty without any.
+        is_manual: it has ended, and one attempt more that a person asked for is to come.
+        history: the records of the last attempts, oldest first.
+    """
 
     id: str
     endpoint: str
@@ -167,4 +175,6 @@ class Delivery:
     last_status: int | None
     tags: dict[str, Any]
     url: bytes
+    headers: bytes = b""
+    is_manual: bool = False
     history: tuple[dict[str, Any], ...]

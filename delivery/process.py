@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from config.clock import StoreClock, SystemClock
 from config.settings import DeliverySettings, Settings
+from config.variables import allow_open_files
 from delivery.attempt import Rules
 from delivery.configure import (
     cancelled_by_signals,
@@ -24,6 +25,13 @@ from delivery.retry import Schedule
 from delivery.sender import Sender
 from delivery.transport import AiohttpTransport, Deadlines
 from delivery.worker import DeliveryWorker, Pace
+
+
+_KEEP = 8
+"""Open connections for each one in use, at most."""
+
+_OTHER_FILES = 256
+"""Descriptors left for everything that is no callback's connection."""
 
 
 async def run(settings: Settings) -> None:
@@ -71,6 +79,9 @@ def _transport(
             total=limits.total_timeout_seconds,
         ),
         connections=limits.concurrency,
+        # Endpoints take turns: those waiting for theirs outnumber those in use, and to connect
+        # anew costs more than a request. Bounded by what the system lets this process open.
+        keep=max(limits.concurrency, allow_open_files(_KEEP * limits.concurrency) - _OTHER_FILES),
         # aiohttp counts per host and port, over all tenants; what one endpoint may have is the
         # schedule's to say.
         per_endpoint=limits.concurrency,

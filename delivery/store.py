@@ -199,6 +199,20 @@ class DeliveryStore:
             for delivery_id, state in zip(group, reply, strict=True)
         }
 
+    async def redeliver(self, delivery_id: str, token: str) -> State | None:
+        """Have the delivery sent now; return the state it is in, None when unknown.
+
+        A pending one that waits is due at once. One that has ended gets one attempt more, with the
+        trigger `manual`: a delivered one stays delivered whatever comes of it, a dead one becomes
+        delivered if its receiver takes it and else stays dead.
+
+        Args:
+            delivery_id: the delivery.
+            token: of the wish; the same one again changes nothing.
+        """
+        state = await self._run("redeliver", partition_of(delivery_id), delivery_id, token)
+        return cast("State", state.decode()) if state else None
+
     async def read(self, delivery_id: str) -> Delivery | None:
         """Return the delivery with its history, or None when there is none."""
         found = await self._run("read_delivery", partition_of(delivery_id), delivery_id, 0)
@@ -310,5 +324,7 @@ def _delivery(delivery_id: str, flat: Iterable[bytes], origin: bytes) -> Deliver
         last_status=number("lastStatus"),
         tags=json.loads(kept["tags"]),
         url=kept["url"],
+        headers=kept.get("headers", b""),
+        is_manual="manual" in kept,
         history=tuple({"number": n, **json.loads(kept[f"a{n}"])} for n in numbered),
     )

@@ -82,6 +82,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         resolver: AbstractResolver,
         deadlines: Deadlines | None = None,
         connections: int = 512,
+        keep: int | None = None,
         per_endpoint: int = 64,
         ssl_context: ssl.SSLContext | None = None,
         socket_factory: SocketFactory = open_socket,
@@ -92,7 +93,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             policy: asked for every address that is dialled.
             resolver: asked for every name; it is not closed with the transport.
             deadlines: of every exchange.
-            connections: in use at once; beyond this many open, idle ones are not kept.
+            connections: in use at once.
+            keep: beyond this many open, idle ones are not kept; None for as many as may be in use.
             per_endpoint: in use at once to one host and port.
             ssl_context: None verifies against the system's authorities.
             socket_factory: makes the sockets for addresses that passed.
@@ -103,6 +105,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             resolver=resolver,
             fill=MAX_ANSWER,
             connections=connections,
+            keep=keep,
             per_endpoint=per_endpoint,
             ssl_context=ssl_context,
             socket_factory=socket_factory,

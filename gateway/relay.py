@@ -35,7 +35,10 @@ _log = logging.getLogger("gateway.relay")
 _WINDOW_PER_THREAD = 2
 _AT_ONCE = 100
 _RENDERINGS = 5
-_QUIET_GAP = 5 * SECOND
+_GAPS_PER_LEASE = 3
+"""A lease is renewed with two thirds of it left: a shorter silence has not cost any holder his."""
+
+_SWEEPS_PER_GAP = 3
 _GATHER = 0.002
 """Seconds between two rounds at the least, so that one round takes in several submits."""
 
@@ -61,9 +64,10 @@ class Relay:
     async def run(self) -> None:
         """Relay until `stop` is called."""
         limits = self._services.settings.jobs
+        often = limits.lease_seconds / (_GAPS_PER_LEASE * _SWEEPS_PER_GAP)
         loops = [
             self._every(limits.sweep_seconds, self._muster),
-            self._every(limits.sweep_seconds, self._sweep),
+            self._every(min(limits.sweep_seconds, often), self._sweep),
             self._every(limits.sweep_seconds, self._expire),
             self._every(limits.sweep_seconds, self._expire_files),
             self._every(limits.sweep_seconds, self._notify),
@@ -126,7 +130,7 @@ class Relay:
     async def _sweep(self) -> None:
         lease = int(self._services.settings.jobs.lease_seconds * SECOND)
         # Without sweeps for several rounds of it, the store was away.
-        gap = max(_QUIET_GAP, int(3 * self._services.settings.jobs.sweep_seconds * SECOND))
+        gap = lease // _GAPS_PER_LEASE
         back, overdue = await self._outbox.sweep(self._live, lease=lease, gap=gap, at_most=_AT_ONCE)
         if back:
             _log.warning("relay.jobs_came_back", extra={"count": back})

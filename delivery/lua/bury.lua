@@ -1,10 +1,15 @@
 -- include: endpoint
--- Fragment: a delivery's ends. Both leave it in no schedule; the caller rescores its endpoint.
+-- Fragment: a delivery's ends. Each leaves it in no schedule; the caller rescores its endpoint.
 local function unschedule(id, ep)
   for _, set in ipairs({'live', 'replay', 'inflight'}) do
     redis.call('ZREM', key('ep', ep, set), id)
   end
   redis.call('ZREM', key('suspects'), id)
+end
+
+-- The queue of its endpoint that a delivery waits in: what is replayed waits behind all else.
+local function queue_of(trigger, manual)
+  return trigger == 'replay' and not manual and 'replay' or 'live'
 end
 
 local function keep_for(id, retention)
@@ -22,4 +27,14 @@ local function bury(id, ep, reason, retention)
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', key('dead'), '-inf', now - retention, 'LIMIT', 0, 20)) do
     redis.call('ZREM', key('dead'), old)
   end
+end
+
+-- The attempt that a person asked for is over, and the delivery is what it was before. It is kept for as long as
+-- it would have been, and long enough to see what came of it.
+local function manual_over(id, ep)
+  unschedule(id, ep)
+  local life = math.max(tonumber(redis.call('HGET', key('d', id), 'keepUntil')), math.floor(now / 1000) + 3600 * 1000)
+  redis.call('HDEL', key('d', id), 'manual', 'keepUntil', 'nextAt')
+  redis.call('PEXPIREAT', key('d', id), life)
+  redis.call('PEXPIREAT', key('d', id, 'body'), life)
 end

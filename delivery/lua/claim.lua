@@ -41,19 +41,21 @@ end
 
 -- An attempt whose lease ran out is back at once; one that took its process with it is counted.
 local function reap(id, ep)
-  local d = redis.call('HMGET', key('d', id), 'claim', 'n', 'trigger')
+  local d = redis.call('HMGET', key('d', id), 'claim', 'n', 'trigger', 'manual')
   redis.call('ZREM', key('ep', ep, 'inflight'), id)
   if not d[1] then return end
   local lost = 0
   if heartbeat_lost(d[1]) then lost = redis.call('HINCRBY', key('d', id), 'lost', 1) end
   redis.call('HSET', key('d', id), 'a' .. d[2], cjson.encode({outcome = 'lost', claim = d[1]}), 'nextAt', now)
   redis.call('HDEL', key('d', id), 'claim', 'a' .. (d[2] - 20))
-  if lost >= POISON_AFTER then
+  if lost >= POISON_AFTER and d[4] then
+    manual_over(id, ep)
+  elseif lost >= POISON_AFTER then
     bury(id, ep, 'poison', retention)
   elseif lost >= SUSPECT_AFTER then
     redis.call('ZADD', key('suspects'), now, id)
   else
-    redis.call('ZADD', key('ep', ep, d[3] == 'replay' and 'replay' or 'live'), now, id)
+    redis.call('ZADD', key('ep', ep, queue_of(d[3], d[4])), now, id)
   end
 end
 
@@ -63,13 +65,15 @@ local function reap_expired(ep)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', inflight, '-inf', now, 'LIMIT', 0, SCAN)) do reap(id, ep) end
 end
 
-local ROW = {'ep', 'tenant', 'url', 'headers', 'tags', 'trigger', 'used', 'step', 'bornAt', 'claim', 'n', 'lost'}
+local ROW = {'ep', 'tenant', 'url', 'headers', 'tags', 'trigger', 'used', 'step', 'bornAt', 'claim', 'n', 'lost',
+  'manual'}
 local rows, endpoints, seen = {}, {}, {}
 
 local function hand_out(id)
   local d = redis.call('HMGET', key('d', id), unpack(ROW))
   local ep = d[1]
   if not ep or not d[10] then return end
+  if d[13] then d[6] = 'manual' end
   if not seen[ep] then
     seen[ep] = true
     local e = redis.call('HMGET', key('ep', ep), 'secret', 'succeededAt')
@@ -89,12 +93,13 @@ local function give_again(id, at)
 end
 
 local batch = {}
--- pending, waiting -> pending, held under a claim. False when there was nothing to hold.
+-- Waiting -> held under a claim. False when there was nothing to hold. What a person asked for goes out even to a
+-- URL that answered 410: that is the way to see whether it still does.
 local function take(id, ep, source)
   redis.call('ZREM', source, id)
-  local d = redis.call('HMGET', key('d', id), 'state', 'urlHash')
-  if d[1] ~= 'pending' then return false end
-  if redis.call('SISMEMBER', key('ep', ep, 'gone'), d[2]) == 1 then
+  local d = redis.call('HMGET', key('d', id), 'state', 'urlHash', 'manual')
+  if d[1] ~= 'pending' and not d[3] then return false end
+  if not d[3] and redis.call('SISMEMBER', key('ep', ep, 'gone'), d[2]) == 1 then
     bury(id, ep, 'disabled', retention)
     return false
   end

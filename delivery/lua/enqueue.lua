@@ -6,7 +6,9 @@
 --   d:<d>        hash: ep, tenant, url, urlHash, headers, tags, trigger, state, reason, createdAt, bornAt (since
 --                when its age counts), n (attempts made), used (of the budget), step (of the schedule), nextAt,
 --                claim, settled (the claim last recorded), lost (leases whose process died), lastStatus,
---                endedAt, a<n> (the record of attempt n; the last 20)
+--                endedAt, a<n> (the record of attempt n; the last 20), manual (it has ended, and a person asked for
+--                one attempt more), keepUntil (when it would have gone but for that, in ms), asked (the last wish of
+--                that kind)
 --   d:<d>:body   the bytes to send
 local function enqueue(m)
   if redis.call('EXISTS', key('d', m.id)) == 1 then return 0 end

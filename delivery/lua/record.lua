@@ -5,7 +5,7 @@
 --      then for each attempt: delivery, claim, verb (delivered, retry, dead), reason (of dead, else ''),
 --      delay in µs (of retry), budget used, schedule step, status code or '', limit (grow, halve, keep),
 --      breaker (good, bad, neutral), the attempt's record as JSON
--- Demands that the delivery is pending and held under this claim.
+-- Demands that the delivery is held under this claim.
 -- Returns for each: 1 recorded, 2 recorded before (the script ran twice), 0 stale: another claim holds it
 -- include: bury
 local delivered_for, dead_for, limit_max = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -56,7 +56,7 @@ end
 function verbs.retry(id, ep, d, _, delay, used, step)
   local due = now + tonumber(delay)
   redis.call('HSET', key('d', id), 'used', used, 'step', step, 'nextAt', due)
-  redis.call('ZADD', key('ep', ep, d[4] == 'replay' and 'replay' or 'live'), due, id)
+  redis.call('ZADD', key('ep', ep, queue_of(d[4])), due, id)
 end
 
 function verbs.dead(id, ep, d, reason, _, used, step)
@@ -65,15 +65,36 @@ function verbs.dead(id, ep, d, reason, _, used, step)
   bury(id, ep, reason, dead_for)
 end
 
+-- An attempt that a person asked for changes one state only: what was dead and is taken now is delivered. Set
+-- aside before anything was sent, which leaves the step where it was, it waits again.
+local function manual(id, ep, d, verb, reason, delay, step)
+  if verb == 'retry' and tonumber(step) == tonumber(d[8] or 0) then
+    redis.call('HSET', key('d', id), 'nextAt', now + tonumber(delay))
+    redis.call('ZADD', key('ep', ep, 'live'), now + tonumber(delay), id)
+    return
+  end
+  if reason == 'gone' then redis.call('SADD', key('ep', ep, 'gone'), d[5]) end
+  manual_over(id, ep)
+  if verb == 'delivered' and d[9] == 'dead' then
+    redis.call('ZREM', key('dead'), id)
+    verbs.delivered(id, ep)
+  end
+end
+
 local results, touched = {}, {}
 for at = 4, #ARGV, WIDTH do
   local id, claim, verb, reason, delay, used, step, status, limit, verdict, record = unpack(ARGV, at, at + WIDTH - 1)
-  local d = redis.call('HMGET', key('d', id), 'claim', 'settled', 'ep', 'trigger', 'urlHash', 'n')
+  local d = redis.call('HMGET', key('d', id), 'claim', 'settled', 'ep', 'trigger', 'urlHash', 'n', 'manual', 'step',
+    'state')
   local result = 0
   if d[1] == claim then
     local ep = d[3]
     settle(id, ep, claim, d[6], status, record)
-    verbs[verb](id, ep, d, reason, delay, used, step)
+    if d[7] then
+      manual(id, ep, d, verb, reason, delay, step)
+    else
+      verbs[verb](id, ep, d, reason, delay, used, step)
+    end
     adapt(ep, limit)
     judge(ep, verdict)
     touched[ep] = true

@@ -15,7 +15,12 @@ if job[1] == 'processing' and job[2] == claim then
   return job_view(id)
 end
 if job[1] ~= 'pending' or redis.call('ZSCORE', key('later'), id) then return nil end
-if ARGV[4] ~= '1' and (tonumber(job[6]) or 0) >= SUSPECT_AFTER then return nil end
+if ARGV[4] ~= '1' and (tonumber(job[6]) or 0) >= SUSPECT_AFTER then
+  -- Its place is taken for now: it is told of again soon, not after the long wait of one nobody answers to.
+  redis.call('HDEL', key('j', id), 'rings')
+  redis.call('ZADD', key('rung'), 'XX', 'LT', now + 1000000, id)
+  return nil
+end
 outbox_remove(id, job[3], job[4])
 redis.call('ZREM', key('deadlines'), id)
 redis.call('ZADD', key('leases'), now + lease, id)

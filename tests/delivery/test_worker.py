@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,7 +17,7 @@ from config.store import Store, StoreUnavailable, partition_prefix
 from delivery.attempt import Rules
 from delivery.egress import parse_destination
 from delivery.endpoints import Registration, register
-from delivery.models import Attempted, Batch, Bury, Retry
+from delivery.models import Attempted, Batch, Retry
 from delivery.resolver import PolicyResolver
 from delivery.retry import Schedule
 from delivery.sender import Sender
@@ -25,7 +25,17 @@ from delivery.store import DEFAULT_RETENTION, DeliveryStore, Wanted
 from delivery.transport import AiohttpTransport
 from delivery.worker import DeliveryWorker, Pace
 from tests.delivery.conftest import Receiver, Script, StartReceiver
-from tests.delivery.test_store import POLICY, RING, claim, claim_all, message, over, wanted
+from tests.delivery.test_store import (
+    POLICY,
+    RING,
+    claim,
+    claim_all,
+    enqueue,
+    message,
+    over,
+    registration,
+    wanted,
+)
 from tests.processes import PATIENCE
 
 SWEEP = "delivery.worker.SWEEP"
@@ -65,15 +75,16 @@ class Watched(DeliveryStore):
     """The deliveries; what the process asks of them can be waited for, and made to fail.
 
     Attributes:
-        claimed: how many deliveries were given out.
+        claims: how often the process claimed.
+        claimed: how many deliveries it was given.
         ended: every attempt that was recorded.
         refuses: called before every claim and every record; what it raises is what they raise.
     """
 
     def __init__(self, store: Store, partitions: int) -> None:
         super().__init__(store, partitions, WIDE)
-        self.claimed = 0
         self.claims = 0
+        self.claimed = 0
         self.ended: list[Attempted] = []
         self.refuses: Callable[[str], None] = lambda _: None
         self._changed = asyncio.Condition()
@@ -107,7 +118,7 @@ def deliveries(store: Store, partitions: int) -> Watched:
 
 
 class Process:
-    """A delivery process of this test; `parts` is what its worker is made of."""
+    """Makes workers on one store and one sender, and runs them."""
 
     def __init__(self, store: Store, deliveries: DeliveryStore, sender: Sender) -> None:
         self._store = store
@@ -248,8 +259,8 @@ async def test_what_a_share_held_back_goes_on_as_slots_come_free(
 class Listening(DeliveryWorker):
     """A worker that says when it has heard a wake-up."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
         self.heard = asyncio.Event()
 
     def _mark_due(self, *partitions: int) -> None:
@@ -258,7 +269,6 @@ class Listening(DeliveryWorker):
 
 
 async def test_a_wake_up_during_a_claim_is_not_forgotten(
-    store: Store,
     process: Process,
     deliveries: Watched,
     start_receiver: StartReceiver,
@@ -279,14 +289,12 @@ async def test_a_wake_up_during_a_claim_is_not_forgotten(
         return batches
 
     monkeypatch.setattr(deliveries, "claim", slow_claim)
-    # What is asked of the store beside the worker, so that none of it is counted as the worker's.
-    beside = DeliveryStore(store, deliveries.partitions)
     async with process.running(worker), asyncio.timeout(PATIENCE):
-        await owe(beside, receiver)
+        await owe(deliveries, receiver)
         await ran.wait()
         worker.heard.clear()
         # The claim is answered already, but the answer is still under way.
-        await owe(beside, receiver)
+        await owe(deliveries, receiver)
         await worker.heard.wait()
         arrives.set()
         await deliveries.until(lambda: len(deliveries.ended) == 2)
@@ -304,7 +312,6 @@ async def test_an_attempt_that_fails_by_a_fault_of_ours_uses_up_the_budget(
     receiver = await start_receiver(says(OK))
     to = await endpoint(deliveries, receiver)
     made = message(to)
-    # Nothing of ours seals this: the sender of a later version might, by mistake.
     faulty = replace(made, headers=RING.seal(b"not JSON", row=made.id))
     await deliveries.enqueue(faulty)
     [healthy] = await owe(deliveries, receiver, "b")
@@ -338,25 +345,23 @@ async def test_a_process_that_cannot_record_stops(
 async def test_results_outlast_an_outage_longer_than_a_lease(
     store: Store, process: Process, deliveries: Watched, start_receiver: StartReceiver
 ) -> None:
-    lease, clock, since = 3.0, SystemClock(), 0.0
+    lease, clock = 2.0, SystemClock()
+    began: list[float] = []
 
     def be_away(what: str) -> None:
-        nonlocal since
-        since = since or (what == "record" and clock.monotonic())
-        if since and clock.monotonic() < since + 1.5 * lease:
+        if what == "record":
+            began.append(clock.monotonic())
+        if began and clock.monotonic() < began[0] + 1.5 * lease:
             raise StoreUnavailable("away")
 
+    deliveries.refuses = be_away
     receiver = await start_receiver(says(OK))
     [identifier] = await owe(deliveries, receiver)
-    # A store that comes back has not been swept for the whole time; five seconds are too long here.
-    swept = f"{partition_prefix(partition_of(identifier))}swept"
+    # As it is in a store that comes back: nothing is taken for lost at once.
     quiet = f"{partition_prefix(partition_of(identifier))}quiet"
-    deliveries.refuses = be_away
+    await store.client.set(quiet, clock.now() + 3600 * SECOND)
     async with process.running(process.worker(lease=lease, attempt_limit=1.0)):
-        await deliveries.until(lambda: deliveries.claimed == 1)
-        await store.client.set(quiet, clock.now() + 3600 * SECOND)
         await deliveries.until(lambda: len(deliveries.ended) == 1)
-    assert await store.client.exists(swept)
     assert len(receiver.requests) == 1
     kept = await deliveries.read(identifier)
     assert kept is not None
@@ -384,9 +389,8 @@ async def test_a_stop_right_after_the_start_ends_it(
 
 async def test_a_batch_given_again_is_leased_anew(store: Store, deliveries: Watched) -> None:
     """Its holder counts the lease from the second request."""
-    receiver = Receiver(says(OK))
-    [identifier] = await owe(deliveries, receiver)
-    to = await endpoint(deliveries, receiver)
+    [identifier] = await enqueue(deliveries, "a.example")
+    to = registration("a.example", deliveries.partitions)
     inflight = f"{partition_prefix(partition_of(to.id))}ep:{to.id}:inflight"
     first = await claim(deliveries, wanted(1))
     before = await store.client.zscore(inflight, identifier)
@@ -399,18 +403,14 @@ async def test_a_batch_given_again_is_leased_anew(store: Store, deliveries: Watc
 
 
 async def test_one_burst_of_failures_opens_the_breaker_once(deliveries: Watched) -> None:
-    receiver = Receiver(says(OK))
-    await owe(deliveries, receiver, number=16)
-    to = await endpoint(deliveries, receiver)
-    claimed = [
-        each for sequence in (1, 2) for each in await claim(deliveries, wanted(sequence, limit=64))
-    ]
+    await enqueue(deliveries, "a.example", 16)
+    to = registration("a.example", deliveries.partitions)
+    claimed = [each for turn in (1, 2) for each in await claim(deliveries, wanted(turn, limit=64))]
     assert len(claimed) == 16
     await deliveries.record([over(each, Retry(delay=0), breaker="bad") for each in claimed])
     opened = await deliveries.read_endpoint(to.id)
     assert opened is not None
     assert opened.open_until is not None
     batches = await claim_all(deliveries, wanted(3))
-    now = batches[partition_of(to.id)].now
-    assert 0 < opened.open_until - now <= 5 * SECOND
+    assert opened.open_until - batches[partition_of(to.id)].now <= 5 * SECOND
     assert opened.consecutive_failures == 16

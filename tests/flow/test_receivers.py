@@ -87,7 +87,8 @@ def started(command: Sequence[str], log: Path, gateway: Gateway | None) -> Itera
         port = str(held.getsockname()[1])
     receiver = Receiver(base=f"http://127.0.0.1:{port}", log=log)
     receiver.secret = gateway.secret(receiver.url) if gateway else generate_secret()
-    with log.open("wb") as said:
+    complaints = log.with_suffix(".err")
+    with log.open("wb") as said, complaints.open("wb") as complained:
         process = subprocess.Popen(
             [port if each == "PORT" else each for each in command],
             cwd=EXAMPLES,
@@ -99,11 +100,11 @@ def started(command: Sequence[str], log: Path, gateway: Gateway | None) -> Itera
                 "WEBHOOK_SECRET": f"{generate_secret()} {receiver.secret}",
             },
             stdout=said,
-            stderr=said,
+            stderr=complained,
         )
         try:
             assert eventually(lambda: process.poll() is not None or _listens(int(port)))
-            assert process.poll() is None, receiver.said()
+            assert process.poll() is None, complaints.read_text()
             yield receiver
         finally:
             process.terminate()

@@ -62,6 +62,7 @@ class Kept:
         is_late: whether that instant has passed.
         ended_by: who ended it.
         message: the delivery that its end owes.
+        has_leftovers: whether an attempt that came to nothing may have left files.
     """
 
     job: Job
@@ -80,6 +81,7 @@ class Kept:
     ended_by: str = ""
     message: str = ""
     retried_as: str = ""
+    has_leftovers: bool = False
     is_buried: bool = False
     rev: int = 0
     claims: list[str] = field(default_factory=list)
@@ -89,6 +91,7 @@ class Kept:
         return self.status in TERMINAL
 
     def wait_again(self, place: str) -> None:
+        self.has_leftovers |= self.status == "processing"
         self.status, self.place, self.claim, self.is_due = "pending", place, "", False
 
     def places(self) -> set[str]:
@@ -123,6 +126,7 @@ class JobMachine(RuleBasedStateMachine):
             Outbox(*scripts),
         )
         self.kept: dict[str, Kept] = {}
+        self.doomed: set[str] = set()
         self.numbers = iter(range(1_000_000))
         self.do(self.store.client.flushall())
 
@@ -371,6 +375,7 @@ class JobMachine(RuleBasedStateMachine):
             assert isinstance(result, Changed)
         else:
             assert isinstance(result, Ended)
+            kept.has_leftovers |= kept.status == "processing" and status != "completed"
             kept.status, kept.place, kept.claim, kept.ended_by = status, "", "", by
             kept.has_deadline = False
             kept.message = message.id if message else ""
@@ -490,10 +495,16 @@ class JobMachine(RuleBasedStateMachine):
             return
         self.do(self.expire_now(kept))
         life: Any = {"tombstone_life": HOUR, "after_callback": HOUR, "at_most": 100}
-        for _ in range(2):
-            assert self.do(self.outbox.expire(**life)) == (False, [])
         if not kept.message:
-            kept.is_buried = True
+            self.bury(kept)
+        for _ in range(2):
+            more, doomed = self.do(self.outbox.expire(**life))
+            assert (more, set(doomed)) == (False, self.doomed)
+
+    def bury(self, kept: Kept) -> None:
+        kept.is_buried, kept.message = True, ""
+        if kept.has_leftovers:
+            self.doomed.add(kept.job.id)
 
     async def expire_now(self, kept: Kept) -> None:
         await self.move(kept, "expiry")
@@ -519,8 +530,15 @@ class JobMachine(RuleBasedStateMachine):
         kept = self.pick(number)
         said = self.do(self.jobs.erase(kept.job.id, tombstone_life=HOUR))
         assert said == (None if kept.is_buried else kept.status)
-        if kept.is_terminal:
-            kept.is_buried, kept.message = True, ""
+        if kept.is_terminal and not kept.is_buried:
+            self.bury(kept)
+
+    @rule(number=Picks)
+    @precondition(lambda self: self.doomed)
+    def files_are_deleted(self, number: int) -> None:
+        job_id = sorted(self.doomed)[number % len(self.doomed)]
+        self.do(self.outbox.forget_files(job_id))
+        self.doomed.remove(job_id)
 
     @invariant()
     def every_job_is_as_it_must_be(self) -> None:
