@@ -2,9 +2,10 @@
 
 A delivery is `pending -> delivered | dead`, and `dead -> pending` by replay. One that has ended may
 be given one attempt more by hand, which leaves it as it is unless a dead one is taken: then it is
-delivered. `pending` covers waiting for an instant and being attempted: what tells them apart is the claim. Why a delivery is
-dead is its reason: `exhausted` (attempts or age used up), `gone` (410), `destination_not_allowed`,
-`disabled` (its URL answered 410 before), `poison` (processes died of it).
+delivered. `pending` covers waiting for an instant and being attempted: what tells them apart is the
+claim. Why a delivery is dead is its reason: `exhausted` (attempts or age used up), `gone` (410),
+`destination_not_allowed`, `disabled` (its URL answered 410 before), `poison` (processes died of
+it).
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from delivery.sender import Sender
 from delivery.transport import AiohttpTransport, Deadlines
 from delivery.worker import DeliveryWorker, Pace
 
-
 _KEEP = 8
 """Open connections for each one in use, at most."""
 
@@ -81,11 +80,16 @@ def _transport(
         connections=limits.concurrency,
         # Endpoints take turns: those waiting for theirs outnumber those in use, and to connect
         # anew costs more than a request. Bounded by what the system lets this process open.
-        keep=max(limits.concurrency, allow_open_files(_KEEP * limits.concurrency) - _OTHER_FILES),
+        keep=_kept(limits.concurrency),
         # aiohttp counts per host and port, over all tenants; what one endpoint may have is the
         # schedule's to say.
         per_endpoint=limits.concurrency,
     )
+
+
+def _kept(concurrency: int) -> int:
+    wanted = _KEEP * concurrency
+    return max(concurrency, min(wanted, allow_open_files(wanted + _OTHER_FILES) - _OTHER_FILES))
 
 
 def _rules(settings: Settings, policy: Policy) -> Rules:
