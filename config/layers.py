@@ -12,8 +12,11 @@ from typing import Any, Final
 
 DEFAULTS: Final = Path(__file__).with_name("defaults.toml")
 PREFIX: Final = "GATEWAY_"
-PROCESS_VARIABLES: Final = frozenset({"GATEWAY_CONFIG", "GATEWAY_PARENT_FD"})
-"""GATEWAY_ variables that are not settings: the file to read, and the parent's pipe."""
+PROCESS_VARIABLES: Final = frozenset(
+    {"GATEWAY_CONFIG", "GATEWAY_PARENT_FD", "GATEWAY_API_KEY", "GATEWAY_API_URL"}
+)
+"""GATEWAY_ variables that are not settings: the file to read, the parent's pipe, and what scripts
+that are clients of the API use."""
 
 ENVIRONMENT: Final = "environment"
 """The origin of a value that a variable set; of others it is the file's name."""

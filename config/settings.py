@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 from urllib.parse import urlsplit
@@ -145,6 +146,24 @@ def _header_value(value: SecretStr) -> SecretStr:
     return value
 
 
+def _origin(origin: str) -> str:
+    parts = urlsplit(origin)
+    is_plain = origin == f"{parts.scheme}://{parts.netloc}".lower() and "@" not in origin
+    is_web = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    if origin != "*" and not (is_plain and is_web):
+        raise ValueError("must be * or a scheme and a host, such as https://app.example.com")
+    return origin
+
+
+def _network(network: str) -> str:
+    try:
+        return str(ip_network(network))
+    except ValueError:
+        raise ValueError("must be an address or a network, such as 10.0.0.0/8") from None
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
+Network = Annotated[str, AfterValidator(_network)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 Gap = Annotated[float, Field(ge=0, le=366 * 86_400)]
 Bytes = Annotated[int, Field(ge=1, le=2**50)]
@@ -189,6 +208,21 @@ class ApiSettings(_Section):
     require_idempotency_key: bool
     ticket_seconds: Seconds
     redirect_ticket_seconds: Seconds
+    rate_limits: bool
+    polls_per_minute: Annotated[int, Field(ge=1, le=1_000_000)]
+    submits_per_minute: Annotated[int, Field(ge=1, le=1_000_000)]
+    cors_origins: Annotated[tuple[Origin, ...], Field(max_length=1000)]
+    trusted_proxies: Annotated[tuple[Network, ...], Field(max_length=1000)]
+    max_concurrent_requests: Annotated[int, Field(ge=1, le=1_000_000)]
+    head_limit_bytes: Annotated[int, Field(ge=4096, le=2**20)]
+    head_timeout_seconds: Seconds
+    read_timeout_seconds: Seconds
+    write_timeout_seconds: Seconds
+    keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)]
+    max_watchers: Annotated[int, Field(ge=1, le=1_000_000)]
+    heartbeat_seconds: Annotated[float, Field(gt=0, le=3600)]
+    send_timeout_seconds: Annotated[float, Field(gt=0, le=3600)]
+    ws_origins: Annotated[tuple[Origin, ...], Field(max_length=1000)]
 
 
 class JobsSettings(_Section):

@@ -200,15 +200,23 @@ class Store:
             return await pipe.execute(raise_on_error=False)
 
     @asynccontextmanager
-    async def subscription(self, *channels: str) -> AsyncIterator[Subscription]:
+    async def subscription(
+        self, *channels: str, confirmed: bool = False
+    ) -> AsyncIterator[Subscription]:
         """Hold a subscription to `channels`, on a connection of its own.
 
         Messages of a time without connection are lost: read what they spoke of after entering.
 
+        Args:
+            channels: to begin with.
+            confirmed: whether iterating gives a channel also when the store has begun to listen
+                for it. The driver connects again by itself, and before that moment a message is
+                not yet heard, so it is the time to read what the messages speak of.
+
         Raises:
             StoreUnavailable: also while iterating, when the connection is gone.
         """
-        pubsub = self._client.pubsub(ignore_subscribe_messages=True)
+        pubsub = self._client.pubsub(ignore_subscribe_messages=not confirmed)
         subscription = Subscription(pubsub)
         try:
             async with self._bounded("SUBSCRIBE"):
@@ -271,7 +279,7 @@ class Subscription:
             with _translated("SUBSCRIBE"):
                 # Silence is no fault: the timeout bounds one read, and the next goes on.
                 message = await self._pubsub.get_message(timeout=_LISTEN)
-            if message is not None:
+            if message is not None and message["type"] in {"subscribe", "message"}:
                 yield message["channel"].decode()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from config.clock import SECOND, Clock
 from delivery.sealing import KeyRing
@@ -40,7 +40,7 @@ class Access:
         self._accepted = ring.derive_all(tickets.PURPOSE)
         self._clock = clock
 
-    async def principal(self, request: Request, scope: Scope | None = None) -> Principal:
+    async def principal(self, request: HTTPConnection, scope: Scope | None = None) -> Principal:
         """Return who sent `request`, holding `scope` where one is asked for.
 
         Raises:
@@ -52,7 +52,7 @@ class Access:
             principal.require(scope)
         return principal
 
-    async def reader(self, request: Request, job_id: str) -> Reader:
+    async def reader(self, request: HTTPConnection, job_id: str) -> Reader:
         """Return who wants to read `job_id`.
 
         A good ticket is enough, whatever else was sent: clients add credentials meant for others.
@@ -67,6 +67,11 @@ class Access:
         principal = await self.principal(request, "read")
         return Reader(tenant=principal.tenant, ticket=None)
 
+    def ticket(self, job_id: str, seconds: float) -> tuple[str, int]:
+        """Return a fresh ticket for `job_id`, and until when it is good (µs)."""
+        expires_at = (self._clock.now() + int(seconds * SECOND)) // SECOND * SECOND
+        return tickets.mint(job_id, expires_at, self._minting), expires_at
+
     def pass_on(self, reader: Reader, job_id: str, seconds: float) -> str:
         """Return a ticket to hand to `reader`: theirs if they came with one, else a fresh one.
 
@@ -74,4 +79,4 @@ class Access:
         """
         if reader.ticket is not None:
             return reader.ticket
-        return tickets.mint(job_id, self._clock.now() + int(seconds * SECOND), self._minting)
+        return self.ticket(job_id, seconds)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from starlette.background import BackgroundTask
@@ -11,11 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from config.ids import random_float
-from config.store import StoreError
 from gateway.access import Access, Reader
 from gateway.admission import Admission
 from gateway.answers import Answers
 from gateway.api_control import JobControl
+from gateway.api_lists import JobLists
+from gateway.api_streams import JobWatchers, hold, note_reading
 from gateway.auth import Principal
 from gateway.bodies import body_kind, boundary_of, limited, parse_json, read_json
 from gateway.documents import retry_after, version
@@ -23,6 +23,7 @@ from gateway.drafts import Drafter
 from gateway.idempotency import parse_key
 from gateway.models import View
 from gateway.multipart import Multipart
+from gateway.preferences import parse_preferences
 from gateway.problems import Problem
 from gateway.reading import read_job
 from gateway.resource import json_response, matches, resource
@@ -31,8 +32,6 @@ from gateway.services import Services
 from gateway.submit import Submitted, Submitter
 from gateway.uploads import read_request, store_files
 from gateway.urls import Urls
-
-log = logging.getLogger("api")
 
 CACHE = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Prefer, Origin"}
 """Headers of everything that one reader may keep and must revalidate."""
@@ -47,14 +46,21 @@ class JobsApi:
     """The addresses under `/v1/jobs`, artifacts aside."""
 
     def __init__(
-        self, services: Services, access: Access, urls: Urls, admission: Admission
+        self,
+        services: Services,
+        access: Access,
+        urls: Urls,
+        admission: Admission,
+        watchers: JobWatchers,
     ) -> None:
         self._services = services
         self._access = access
         self._urls = urls
         self._admission = admission
+        self._watchers = watchers
         self._answers = Answers(services=services, urls=urls)
         self._control = JobControl(services, access, urls, admission)
+        self._lists = JobLists(services, access, urls)
         self._settings = services.settings.api
         self._submitter = Submitter(
             services.settings,
@@ -74,7 +80,7 @@ class JobsApi:
     def routes(self) -> list[Route]:
         """Return what is answered where."""
         return [
-            resource("/v1/jobs", POST=self.submit),
+            resource("/v1/jobs", GET=self._lists.list, POST=self.submit),
             resource("/v1/jobs/{job_id}", GET=self.status, DELETE=self._control.erase),
             resource("/v1/jobs/{job_id}/cancel", POST=self._control.cancel),
             resource("/v1/jobs/{job_id}/retry", POST=self._control.retry),
@@ -82,7 +88,7 @@ class JobsApi:
         ]
 
     async def submit(self, request: Request) -> Response:
-        """`POST /v1/jobs`: 202 once the job is kept."""
+        """`POST /v1/jobs`: 202 once the job is kept, or 200 if it ends while the client waits."""
         principal = await self._access.principal(request, "submit")
         self._admission.check(principal.tenant)
         key = parse_key(
@@ -95,7 +101,35 @@ class JobsApi:
             submitted = await self._submit_multipart(request, principal, key)
         if not submitted.replayed:
             self._admission.accepted(principal.tenant)
-        return await self._answers.accepted(submitted.view, replayed=submitted.replayed)
+        return await self._answer(request, submitted)
+
+    async def _answer(self, request: Request, submitted: Submitted) -> Response:
+        view, applied = await self._after_submit(request, submitted.view)
+        answer = await self._answers.accepted(view, replayed=submitted.replayed)
+        answer.headers.update(applied)
+        if applied and view.job.is_terminal:
+            answer.status_code = 200
+            del answer.headers["Retry-After"]
+            answer.background = self._reading(request, view)
+        return answer
+
+    async def _after_submit(self, request: Request, view: View) -> tuple[View, dict[str, str]]:
+        """Wait as the request prefers; return the job then, and the header that says so."""
+        preferences = parse_preferences(request.headers.getlist("prefer"))
+        if preferences.wait is None:
+            return view, {}
+        try:
+            held = await hold(
+                self._watchers,
+                request,
+                view,
+                seconds=preferences.wait,
+                holds=lambda seen: seen.job.is_terminal,
+            )
+        except Problem:
+            # Too many wait. The job is kept, which is what was asked for.
+            return view, {}
+        return held or view, preferences.applied
 
     async def _submit_json(
         self, request: Request, principal: Principal, key: str | None
@@ -130,11 +164,38 @@ class JobsApi:
         """`GET /v1/jobs/{jobId}`: how the job stands; a completed one leads on to its result."""
         inline = _wants_inline(request)
         view, reader = await self._read(request)
+        view, applied = await self._after_change(request, view)
+        answer = await self._status(request, view, reader, inline=inline)
+        answer.headers.update(applied)
+        return answer
+
+    async def _after_change(self, request: Request, view: View) -> tuple[View, dict[str, str]]:
+        """Wait as the request prefers; return the job then, and the header that says so."""
+        preferences = parse_preferences(request.headers.getlist("prefer"))
+        if preferences.wait is None or request.method == "HEAD":
+            return view, {}
+        known = request.headers.get("if-none-match")
+        held = await hold(
+            self._watchers,
+            request,
+            view,
+            seconds=preferences.wait,
+            holds=lambda seen: (
+                seen.job.is_terminal or not (known is None or matches(known, _etag(seen)))
+            ),
+        )
+        if held is None:
+            held, _ = await self._read(request)
+        return held, preferences.applied
+
+    async def _status(
+        self, request: Request, view: View, reader: Reader, *, inline: bool | None
+    ) -> Response:
         if view.job.status == "completed" and not (
             inline if inline is not None else view.job.on_complete == "inline"
         ):
             return await self._see_result(request, view, reader)
-        etag = f'W/"{version(view)}"'
+        etag = _etag(view)
         headers = {**CACHE, "ETag": etag}
         if not view.job.is_terminal:
             headers["Retry-After"] = str(retry_after(view, random_float()))
@@ -187,17 +248,13 @@ class JobsApi:
 
     def _reading(self, request: Request, view: View) -> BackgroundTask | None:
         """Return what notes, after the answer is out, that it carried the results."""
-        job = view.job
-        if request.method != "GET" or job.status != "completed" or job.read_at is not None:
+        if request.method == "HEAD":
             return None
-        return BackgroundTask(self._mark_read, job.id)
+        return BackgroundTask(note_reading, self._services.jobs, view.job)
 
-    async def _mark_read(self, job_id: str) -> None:
-        try:
-            await self._services.jobs.mark_read(job_id)
-        except StoreError as error:
-            # The next reading says it again; at worst somebody is told of results they have.
-            log.warning("job.reading_not_noted", extra={"job": job_id, "error": str(error)})
+
+def _etag(view: View) -> str:
+    return f'W/"{version(view)}"'
 
 
 def _wants_inline(request: Request) -> bool | None:

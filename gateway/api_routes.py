@@ -15,11 +15,12 @@ from starlette.routing import Route
 from config import ids
 from gateway.access import Access
 from gateway.admission import Admission
-from gateway.answers import Answers
+from gateway.api import JobsApi
+from gateway.api_streams import JobWatchers
 from gateway.artifacts import ArtifactStore, ArtifactTooLarge, input_path
 from gateway.auth import Principal
 from gateway.bodies import JSON, boundary_of, limited, parse_json
-from gateway.drafts import Draft, Drafter
+from gateway.drafts import Draft
 from gateway.errors import Fault
 from gateway.idempotency import parse_key
 from gateway.models import StoredFile
@@ -29,7 +30,7 @@ from gateway.resource import resource
 from gateway.routes import JobRoute, job_routes, relocated, route_body_kind, submission
 from gateway.schemas import pointer
 from gateway.services import Services
-from gateway.submit import Submitted, Submitter
+from gateway.submit import Submitted
 from gateway.uploads import discard
 from gateway.urls import Urls
 
@@ -37,42 +38,29 @@ _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?: *; *[\w.+-]+=[\w.+\"
 _OPAQUE = "application/octet-stream"
 
 
-class RoutesApi:
-    """The addresses that the settings map to job types.
+class RoutesApi(JobsApi):
+    """The addresses that the settings map to job types: submitting, by another way in.
 
     Raises:
         DefinitionError: one of them cannot be had.
     """
 
     def __init__(
-        self, services: Services, access: Access, urls: Urls, admission: Admission
+        self,
+        services: Services,
+        access: Access,
+        urls: Urls,
+        admission: Admission,
+        watchers: JobWatchers,
     ) -> None:
-        self._services = services
-        self._access = access
-        self._admission = admission
-        self._answers = Answers(services=services, urls=urls)
-        self._settings = services.settings.api
+        super().__init__(services, access, urls, admission, watchers)
         self._routes = job_routes(services.settings, services.registry)
-        self._submitter = Submitter(
-            services.settings,
-            jobs=services.jobs,
-            artifacts=services.artifacts,
-            files=services.files,
-            ring=services.ring,
-            clock=services.clock,
-        )
-        self._drafter = Drafter(
-            services.settings,
-            registry=services.registry,
-            ring=services.ring,
-            clock=services.clock,
-        )
 
     def routes(self) -> list[Route]:
         """Return what is answered where."""
-        return [resource(each.path, POST=partial(self.submit, each)) for each in self._routes]
+        return [resource(each.path, POST=partial(self.submit_at, each)) for each in self._routes]
 
-    async def submit(self, route: JobRoute, request: Request) -> Response:
+    async def submit_at(self, route: JobRoute, request: Request) -> Response:
         """`POST <route>`: what `POST /v1/jobs` does, with the input as the body."""
         principal = await self._access.principal(request, "submit")
         self._admission.check(principal.tenant)
@@ -82,16 +70,16 @@ class RoutesApi:
         )
         try:
             if route_body_kind(request.headers) == "json":
-                submitted = await self._submit_json(route, request, principal, key)
+                submitted = await self._read_json(route, request, principal, key)
             else:
-                submitted = await self._submit_form(route, request, principal, key)
+                submitted = await self._read_form(route, request, principal, key)
         except Problem as problem:
             raise relocated(problem) from problem
         if not submitted.replayed:
             self._admission.accepted(principal.tenant)
-        return await self._answers.accepted(submitted.view, replayed=submitted.replayed)
+        return await self._answer(request, submitted)
 
-    async def _submit_json(
+    async def _read_json(
         self, route: JobRoute, request: Request, principal: Principal, key: str | None
     ) -> Submitted:
         limits = self._settings
@@ -102,7 +90,7 @@ class RoutesApi:
         draft = self._drafter.draft(principal, submission(route, body))
         return await self._submitter.submit(draft, {}, key)
 
-    async def _submit_form(
+    async def _read_form(
         self, route: JobRoute, request: Request, principal: Principal, key: str | None
     ) -> Submitted:
         """Take the parts in whatever order they come: files wait under an identifier of a job.

@@ -3,80 +3,141 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request as HandshakeRequest
 
 from config.settings import ApiSettings, Settings
 from config.store import StoreFull, StoreUnavailable
+from config.tasks import background, cancel_all
 from delivery.configure import cancelled_by_signals, wait_for_store
 from gateway.access import Access
 from gateway.admission import Admission
 from gateway.api import JobsApi
 from gateway.api_artifacts import ArtifactsApi
+from gateway.api_deliveries import DeliveriesApi
+from gateway.api_docs import DocsApi
 from gateway.api_endpoints import EndpointsApi
 from gateway.api_files import FilesApi
+from gateway.api_keys import KeysApi
+from gateway.api_routes import RoutesApi
+from gateway.api_streams import ABORT, JobWatchers, StreamsApi, job_watchers
 from gateway.api_system import SystemApi
 from gateway.artifacts import ArtifactError
 from gateway.auth import Authenticator, bootstrap_key
+from gateway.connection import PatientProtocol, bounded
+from gateway.keys import KeyStore
+from gateway.middleware import Edge, log_request_ids
 from gateway.problems import Problem, render
+from gateway.ratelimit import RateLimiter, RateLimits, connect_soft
 from gateway.services import Services, open_services
 from gateway.submit import RETRY_SECONDS
 from gateway.urls import Urls
 
 _ANSWERED = (Problem, StoreFull, StoreUnavailable, ArtifactError, HTTPException, Exception)
 _BACKLOG = 2048
-_KEEP_ALIVE_SECONDS = 75
 _DRAIN_SECONDS = 10
+_WS_MESSAGE_BYTES = 4096
 
 
-def create_app(services: Services, admission: Admission | None = None) -> Starlette:
+def create_app(
+    services: Services,
+    admission: Admission | None = None,
+    watchers: JobWatchers | None = None,
+    limiter: RateLimiter | None = None,
+) -> Starlette:
     """Return the application on `services`, which stay the caller's to close.
 
     Args:
         services: of this process.
         admission: says whether more jobs may wait; the caller's to run.
+        watchers: those who wait for jobs; the caller's to run and to close.
+        limiter: counts requests, where the settings limit them.
 
     Raises:
         ApiKeyError: the bootstrap key cannot be a key.
+        DefinitionError: a configured route cannot be had.
     """
     settings = services.settings
     admission = admission or Admission(services.jobs, settings.jobs, services.clock)
     urls = Urls(settings.public_url)
+    watchers = job_watchers(services, urls) if watchers is None else watchers
     bootstrap = settings.bootstrap_api_key.get_secret_value()
+    keys = KeyStore(services.store)
     authenticator = Authenticator(
-        services.jobs.find_key, services.clock, bootstrap_key(bootstrap) if bootstrap else None
+        keys.find, services.clock, bootstrap_key(bootstrap) if bootstrap else None
     )
     access = Access(authenticator, services.ring, services.clock)
     routes = [
-        *JobsApi(services, access, urls, admission).routes(),
+        *JobsApi(services, access, urls, admission, watchers).routes(),
+        *StreamsApi(services, access, urls, watchers).routes(),
         *ArtifactsApi(services, access).routes(),
         *FilesApi(services, access, urls).routes(),
         *EndpointsApi(services, access, urls).routes(),
+        *DeliveriesApi(services, access, urls).routes(),
+        *KeysApi(services, access, urls, keys).routes(),
         *SystemApi(services, access).routes(),
+        *RoutesApi(services, access, urls, admission, watchers).routes(),
+        *DocsApi(services, urls).routes(),
     ]
 
-    async def answer(request: Request, error: Exception) -> Response:
-        problem = problem_of(error)
+    def refuse(scope: Scope, problem: Problem) -> Response:
         body, headers = render(
-            problem, page=urls.problem(problem.code), instance=urls.instance(request.url.path)
+            problem, page=urls.problem(problem.code), instance=urls.instance(scope["path"])
         )
         return Response(body, problem.status, headers)
 
-    app = Starlette(
+    async def answer(request: Request, error: Exception) -> Response:
+        return refuse(request.scope, problem_of(error))
+
+    def wrap(stack: ASGIApp) -> ASGIApp:
+        if limiter is not None and settings.api.rate_limits:
+            stack = RateLimits(
+                stack,
+                settings=settings.api,
+                access=access,
+                limiter=limiter,
+                submissions={"/v1/jobs", *settings.routes},
+                refuse=refuse,
+            )
+        return Edge(stack, api=settings.api, public_url=settings.public_url, refuse=refuse)
+
+    app = _Application(
+        wrap,
         routes=routes,
         exception_handlers={**dict.fromkeys(_ANSWERED, answer), ClientDisconnect: _nobody_listens},
     )
     # A redirect to the address with or without a slash would be no problem+json.
     app.router.redirect_slashes = False
     return app
+
+
+class _Application(Starlette):
+    """An application with layers around all that the library puts around its own.
+
+    Answers to unforeseen errors, which the library writes outside of ordinary middleware, pass
+    through them too.
+    """
+
+    def __init__(self, wrap: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
+        super().__init__(**options)
+        self._wrap = wrap
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the whole stack."""
+        return self._wrap(super().build_middleware_stack())
 
 
 def problem_of(error: Exception) -> Problem:
@@ -115,43 +176,85 @@ async def serve(settings: Settings) -> None:
         StoreUnavailable: the store did not answer for half a minute.
     """
     services = open_services(settings)
+    soft = connect_soft(settings)
+    log_request_ids()
     try:
         admission = Admission(services.jobs, settings.jobs, services.clock)
-        app = create_app(services, admission)
+        urls = Urls(settings.public_url)
+        watchers = job_watchers(services, urls)
+        limiter = RateLimiter(soft, services.clock)
+        app = create_app(services, admission, watchers, limiter)
         with cancelled_by_signals():
             await wait_for_store(services.store, settings)
         api = settings.api
         sockets = None if api.fd < 0 else [socket.socket(fileno=api.fd)]
-        counting = asyncio.create_task(admission.run())
+        server = _Server(_configure(app, api, urls), watchers)
+        loops = background((admission.run(), watchers.run()), server.stop)
         try:
-            await _Server(_configure(app, api)).serve(sockets=sockets)
+            await server.serve(sockets=sockets)
         finally:
-            counting.cancel()
-            await asyncio.wait([counting])
+            await cancel_all(loops)
     finally:
+        await soft.close()
         await services.store.close()
 
 
-def _configure(app: Starlette, api: ApiSettings) -> uvicorn.Config:
+def _configure(app: Starlette, api: ApiSettings, urls: Urls) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=api.host,
         port=api.port,
-        http="httptools",
-        ws="none",
+        http=bounded(_HttpProtocol, api, urls),
+        ws=_WebSocketProtocol,
+        ws_max_size=_WS_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=api.keep_alive_seconds,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
 
 
+class _HttpProtocol(PatientProtocol):
+    """HTTP, with the extension ABORT."""
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        cast("Scope", self.scope)["extensions"] = {ABORT: self.transport.abort}
+
+
+class _WebSocketProtocol(WebSocketsSansIOProtocol):
+    """WebSockets, with the extension ABORT."""
+
+    def handle_connect(self, event: HandshakeRequest) -> None:
+        """Begin a handshake."""
+        # It logs whole URLs, as the access log does, which is quiet for that.
+        self.logger = logging.getLogger("uvicorn.access")
+        super().handle_connect(event)
+        if not self.close_sent:
+            cast("Scope", self.scope)["extensions"][ABORT] = self.transport.abort
+
+
 class _Server(uvicorn.Server):
     """A server that returns after a signal, where the library's would die of it."""
+
+    def __init__(self, config: uvicorn.Config, watchers: JobWatchers) -> None:
+        super().__init__(config)
+        self._watchers = watchers
+
+    def stop(self) -> None:
+        """Stop in order."""
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let those who wait for jobs go, and end what is under way."""
+        self._watchers.close()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,7 +1,8 @@
 """Who is asking: API keys, what they may do, and the tenant they speak for.
 
 A key is shown once, at its making; the store keeps its SHA-256 only. Keys carry 190 random bits, so
-a plain hash is enough: there is nothing to guess.
+a plain hash is enough: there is nothing to guess. Their last eight characters are a CRC-32 of the
+rest: a mistyped or made-up key is refused without asking the store.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import zlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
 from config import ids
@@ -30,7 +32,11 @@ KEY_PREFIX = "gwk_"
 DEFAULT_TENANT = "default"
 """The tenant of the bootstrap key."""
 
+TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
+"""What names a tenant. No colon: it is a part of keys in the store."""
+
 _TOKEN = re.compile(r"[\x21-\x7e]{8,255}", re.ASCII)
+_MADE = re.compile(rf"({KEY_PREFIX}[0-9A-Za-z]{{32}})([0-9a-f]{{8}})", re.ASCII)
 _BEARER = re.compile(r"bearer +([\x21-\x7e]{8,255}) *", re.ASCII | re.IGNORECASE)
 _CACHE_SECONDS = 1.0
 _CACHE_SIZE = 1024
@@ -50,6 +56,8 @@ class ApiKey:
         tenant: whose objects it reaches.
         scopes: what it may do.
         created_at: µs since the epoch.
+        name: what people call it; may be empty.
+        expires_at: from when on it is refused, µs; None for never.
     """
 
     id: str
@@ -57,16 +65,21 @@ class ApiKey:
     tenant: str
     scopes: frozenset[Scope]
     created_at: int
+    name: str = ""
+    expires_at: int | None = None
 
     def encode(self) -> dict[str, str]:
         """Return the hash fields the store keeps."""
-        return {
+        fields = {
             "id": self.id,
             "digest": self.digest,
             "tenant": self.tenant,
             "scopes": ",".join(sorted(self.scopes)),
             "createdAt": str(self.created_at),
+            "name": self.name,
+            "expiresAt": "" if self.expires_at is None else str(self.expires_at),
         }
+        return {name: value for name, value in fields.items() if value or name == "scopes"}
 
     @classmethod
     def decode(cls, kept: Mapping[bytes, bytes]) -> Self:
@@ -78,6 +91,8 @@ class ApiKey:
             tenant=kept[b"tenant"].decode(),
             scopes=frozenset(scope for scope in SCOPES if scope in scopes),
             created_at=int(kept[b"createdAt"]),
+            name=kept.get(b"name", b"").decode(),
+            expires_at=int(kept[b"expiresAt"]) if b"expiresAt" in kept else None,
         )
 
 
@@ -104,10 +119,25 @@ def digest_of(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def make_key(tenant: str, scopes: Iterable[Scope], now: int) -> tuple[str, ApiKey]:
-    """Return a fresh key, to be shown once, and the record of it (`now` in µs)."""
-    token = KEY_PREFIX + ids.random_text(32)
-    return token, _record(token, tenant, scopes, now)
+def make_key(
+    tenant: str,
+    scopes: Iterable[Scope],
+    now: int,
+    *,
+    name: str = "",
+    expires_at: int | None = None,
+) -> tuple[str, ApiKey]:
+    """Return a fresh key, to be shown once, and the record of it (instants in µs)."""
+    stem = KEY_PREFIX + ids.random_text(32)
+    token = stem + _checksum(stem)
+    record = _record(token, tenant, scopes, now)
+    return token, replace(record, name=name, expires_at=expires_at)
+
+
+def is_made_here(token: str) -> bool:
+    """Tell whether `token` can be a key that a gateway made: its checksum is right."""
+    found = _MADE.fullmatch(token)
+    return found is not None and hmac.compare_digest(found[2], _checksum(found[1]))
 
 
 def bootstrap_key(token: str) -> ApiKey:
@@ -160,15 +190,20 @@ class Authenticator:
             Problem: `unauthorized`.
             StoreUnavailable: nobody could be asked.
         """
-        digest = digest_of(bearer(header))
-        key = await self._lookup(digest)
+        token = bearer(header)
+        digest = digest_of(token)
+        key = await self._lookup(token, digest)
         if key is None or not hmac.compare_digest(key.digest, digest):
             raise Problem("unauthorized", "the API key is not known or was revoked")
+        if key.expires_at is not None and self._clock.now() >= key.expires_at:
+            raise Problem("unauthorized", "the API key has expired")
         return Principal(tenant=key.tenant, scopes=key.scopes, key_id=key.id)
 
-    async def _lookup(self, digest: str) -> ApiKey | None:
+    async def _lookup(self, token: str, digest: str) -> ApiKey | None:
         if self._bootstrap and hmac.compare_digest(self._bootstrap.digest, digest):
             return self._bootstrap
+        if not is_made_here(token):
+            return None
         now = self._clock.monotonic()
         kept = self._cache.get(digest)
         if kept is not None and now - kept[0] < _CACHE_SECONDS:
@@ -184,6 +219,10 @@ class Authenticator:
         self._cache.move_to_end(digest)
         if len(self._cache) > _CACHE_SIZE:
             self._cache.popitem(last=False)
+
+
+def _checksum(stem: str) -> str:
+    return f"{zlib.crc32(stem.encode()):08x}"
 
 
 def _record(token: str, tenant: str, scopes: Iterable[Scope], now: int) -> ApiKey:

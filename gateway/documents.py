@@ -165,6 +165,9 @@ def _members(job: Job, *, urls: Urls, results: Any) -> dict[str, Any]:
             "self": urls.job(job.id),
             "result": urls.result(job.id),
             "cancel": urls.cancel(job.id),
+            "events": urls.events(job.id),
+            "websocket": urls.websocket(job.id),
+            "deliveries": urls.deliveries(job.id),
         },
     }
 

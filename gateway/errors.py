@@ -8,6 +8,7 @@ GatewayError
     HandlersError       `handlers`: a job type, its input or its result is not what it has to be
     Problem             `problems`: a request is refused; what the client is told
     StrictJsonError     `strict_json`: a body that is not JSON in one reading only
+    WatchersClosed      `watching`: the process stops, so nothing more will be seen of a job
 """
 
 from __future__ import annotations

@@ -31,6 +31,11 @@ class Kind:
 
 
 PROBLEMS: Mapping[str, Kind] = {
+    "malformed_request": Kind(
+        400,
+        "The request is not HTTP",
+        "The head of the request cannot be read. A proxy or a client in between is at fault.",
+    ),
     "malformed_json": Kind(
         400,
         "The body is not acceptable JSON",
@@ -70,6 +75,11 @@ PROBLEMS: Mapping[str, Kind] = {
         403,
         "The API key may not do this",
         "The key is valid and lacks the scope that the detail names.",
+    ),
+    "origin_not_allowed": Kind(
+        403,
+        "Pages of this origin may not open a WebSocket",
+        "The gateway's own pages may, and those of the origins its settings name.",
     ),
     "not_found": Kind(
         404,
@@ -177,6 +187,18 @@ PROBLEMS: Mapping[str, Kind] = {
         "So many jobs of one client may wait, and no more. Send the request again after the seconds"
         " in Retry-After, when some are done.",
     ),
+    "rate_limited": Kind(
+        429,
+        "Too many requests",
+        "Send the request again after the seconds in Retry-After. RateLimit-Policy and RateLimit"
+        " say what is allowed and what is left. Polls of one job a second apart are never refused;"
+        " a callback, a long poll or an event stream needs none at all.",
+    ),
+    "head_too_large": Kind(
+        431,
+        "The head of the request is too large",
+        "The address and the header fields together are longer than this server takes.",
+    ),
     "internal_error": Kind(
         500,
         "Something went wrong on our side",
@@ -199,6 +221,17 @@ PROBLEMS: Mapping[str, Kind] = {
         "The queue is full",
         "More jobs wait than can be worked off soon. Nothing was kept. Send the request again after"
         " the seconds in Retry-After.",
+    ),
+    "too_many_watchers": Kind(
+        503,
+        "Too many clients watch jobs",
+        "So many event streams, WebSockets and held back answers are open, and no more. Try again"
+        " after the seconds in Retry-After, or poll without waiting.",
+    ),
+    "overloaded": Kind(
+        503,
+        "Too many requests are in hand",
+        "Nothing was done. Send the same request again after the seconds in Retry-After.",
     ),
     "artifacts_unavailable": Kind(
         503,
@@ -274,7 +307,7 @@ def render(problem: Problem, *, page: str, instance: str) -> tuple[bytes, dict[s
         headers["WWW-Authenticate"] = "Bearer"
     if problem.code == "insufficient_scope":
         headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
-    return body.encode(), headers
+    return body.encode() + b"\n", headers
 
 
 def page_of(code: str) -> str | None:

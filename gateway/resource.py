@@ -52,8 +52,8 @@ def resource(path: str, **methods: Handler) -> Route:
 def json_response(
     value: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return an answer with `value` as compact JSON."""
-    return Response(compact(value).encode(), status, headers, media_type="application/json")
+    """Return an answer with `value` as compact JSON on a line of its own, for terminals."""
+    return Response(compact(value).encode() + b"\n", status, headers, media_type="application/json")
 
 
 def matches(header: str | None, etag: str) -> bool:

@@ -9,10 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from config.clock import parse_rfc3339
+from gateway.auth import TENANT, Scope
 from gateway.errors import Fault
 from gateway.models import Priority
 from gateway.problems import Problem
@@ -26,6 +35,13 @@ DEFAULT_EVENTS: tuple[Event, ...] = ("job.completed", "job.failed", "job.cancell
 MAX_ATTEMPTS = 25
 MAX_TIMEOUT_SECONDS = 86_400
 MAX_RESULT_TTL_SECONDS = 30 * 86_400
+
+
+_NULLABLE_INSTANT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}
+
+CallbackUrl = Annotated[
+    str, WithJsonSchema({"type": "string", "format": "uri", "pattern": "^https?://"})
+]
 
 
 def _instant(value: object) -> int | None:
@@ -45,6 +61,21 @@ def _distinct(events: list[Event]) -> list[Event]:
     return events
 
 
+def _distinct_scopes(scopes: list[Scope]) -> list[Scope]:
+    if len(set(scopes)) != len(scopes):
+        raise ValueError("must not name a scope twice")
+    return scopes
+
+
+def _tenant_id(text: str) -> str:
+    if TENANT.fullmatch(text) is None:
+        raise ValueError("must be 1 to 63 lower-case letters, digits, - or _")
+    return text
+
+
+TenantId = Annotated[str, AfterValidator(_tenant_id)]
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -59,29 +90,62 @@ class _Body(BaseModel):
 class CallbackRequest(_Body):
     """How the callback is to be sent: `callback` of a submission."""
 
-    events: Annotated[list[Event], Field(min_length=1), AfterValidator(_distinct)] = list(
-        DEFAULT_EVENTS
-    )
-    headers: dict[str, str] = {}
+    events: Annotated[
+        list[Event],
+        Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_distinct),
+    ] = list(DEFAULT_EVENTS)
+    headers: Annotated[
+        dict[str, str], Field(description="Sent with every callback; kept sealed, never shown.")
+    ] = {}
     signature: Literal["v1"] = "v1"
     payload: Literal["standard"] = "standard"
 
 
 class SubmitRequest(_Body):
-    """The body of `POST /v1/jobs`. `run_at` is in µs."""
+    """What is to be done, and how: the body of `POST /v1/jobs`."""
 
-    type: Annotated[str, Field(min_length=1, max_length=100)]
-    input: dict[str, Any]
-    callback_url: str | None = None
-    callback: CallbackRequest | None = None
+    type: Annotated[
+        str,
+        Field(min_length=1, max_length=100, description="One of those in GET /v1/job-types."),
+    ]
+    input: Annotated[dict[str, Any], Field(description="As the schema of the type has it.")]
+    callback_url: Annotated[
+        CallbackUrl | None, Field(description="Where the end is told: https and a public host.")
+    ] = None
+    callback: Annotated[
+        CallbackRequest | None, Field(description="How the callback is sent; needs a callbackUrl.")
+    ] = None
     priority: Priority = "normal"
-    run_at: Annotated[int | None, BeforeValidator(_instant)] = None
-    timeout_seconds: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)] | None = None
-    queue_timeout_seconds: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)] | None = None
-    result_ttl_seconds: Annotated[int, Field(ge=1, le=MAX_RESULT_TTL_SECONDS)] | None = None
-    max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] | None = None
-    metadata: dict[str, Any] | None = None
-    on_complete: Literal["redirect", "inline"] = "redirect"
+    run_at: Annotated[
+        int | None,
+        BeforeValidator(_instant),
+        WithJsonSchema(_NULLABLE_INSTANT),
+        Field(description="Not before this."),
+    ] = None
+    timeout_seconds: Annotated[
+        Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)] | None,
+        Field(description="What an attempt may take; the type's default otherwise."),
+    ] = None
+    queue_timeout_seconds: Annotated[
+        Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)] | None,
+        Field(description="How long it may wait for its first attempt; then it fails."),
+    ] = None
+    result_ttl_seconds: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_RESULT_TTL_SECONDS)] | None,
+        Field(description="How long results are kept after the end."),
+    ] = None
+    max_attempts: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] | None,
+        Field(description="How often it may run; the type's default otherwise."),
+    ] = None
+    metadata: Annotated[
+        dict[str, Any] | None, Field(description="Anything; it comes back in every document.")
+    ] = None
+    on_complete: Annotated[
+        Literal["redirect", "inline"],
+        Field(description="What the status of the completed job answers: 303, or 200."),
+    ] = "redirect"
 
     def canonical(self) -> bytes:
         """Return the one spelling of what was asked for: members given, names sorted."""
@@ -89,9 +153,40 @@ class SubmitRequest(_Body):
 
 
 class EndpointRequest(_Body):
-    """The body of `POST /v1/endpoints`."""
+    """A callback URL whose origin is to be known beforehand: the body of `POST /v1/endpoints`."""
 
-    url: str
+    url: CallbackUrl
+
+
+class KeyRequest(_Body):
+    """An API key that is wanted: the body of `POST /v1/admin/keys`."""
+
+    scopes: Annotated[
+        list[Scope],
+        Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_distinct_scopes),
+    ]
+    tenant: Annotated[
+        TenantId | None, Field(description="Whose it is; the asking key's tenant otherwise.")
+    ] = None
+    name: Annotated[
+        Annotated[str, Field(max_length=100)] | None, Field(description="For people.")
+    ] = None
+    expires_at: Annotated[
+        int | None,
+        BeforeValidator(_instant),
+        WithJsonSchema(_NULLABLE_INSTANT),
+        Field(description="From when on it is refused."),
+    ] = None
+
+
+class TenantRequest(_Body):
+    """A tenant that is wanted: the body of `POST /v1/admin/tenants`."""
+
+    id: TenantId
+    name: Annotated[
+        Annotated[str, Field(max_length=100)] | None, Field(description="For people.")
+    ] = None
 
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
@@ -120,6 +215,24 @@ def parse_endpoint(value: Any) -> EndpointRequest:
         Problem: `unknown_member` or `invalid_request`, with every member at fault.
     """
     return _parse(EndpointRequest, value)
+
+
+def parse_key_request(value: Any) -> KeyRequest:
+    """Return `value`, decoded JSON, as the wish for an API key.
+
+    Raises:
+        Problem: `unknown_member` or `invalid_request`, with every member at fault.
+    """
+    return _parse(KeyRequest, value)
+
+
+def parse_tenant(value: Any) -> TenantRequest:
+    """Return `value`, decoded JSON, as the wish for a tenant.
+
+    Raises:
+        Problem: `unknown_member` or `invalid_request`, with every member at fault.
+    """
+    return _parse(TenantRequest, value)
 
 
 def pointer(path: Iterable[str | int]) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from config.clock import SECOND
 from config.ids import choose_partition, partition_of
 from config.store import Argument
 from delivery.endpoints import Registration
-from gateway.auth import ApiKey
+from gateway.listing import SCAN, Part, Query
 from gateway.models import Job, Status, Tombstone, View, encode_fields
 from gateway.transitions import Transitions
 
@@ -126,11 +126,44 @@ class JobStore(Transitions):
         rows = await self._run("list_failed", partition, after[0], after[1], limit)
         return [self._view(row[1].decode(), row[2]) for row in rows]
 
+    async def list_jobs(self, tenant: str, query: Query) -> list[Part]:
+        """Return what each partition has of a page of the tenant's jobs.
+
+        Their inputs, results and attempts are left out.
+        """
+        newest, after = query.place or (None, "")
+        before = query.created_before
+        if before is not None and (newest is None or before <= newest):
+            newest, after = before - 1, ""
+        replies = await self._everywhere(
+            "list_jobs",
+            tenant,
+            query.status or "",
+            query.type or "",
+            "-inf" if query.created_after is None else query.created_after,
+            "+inf" if newest is None else newest,
+            after,
+            query.limit,
+            SCAN,
+        )
+        return [self._part(*reply) for reply in replies]
+
+    def _part(self, rows: list[Any], made_at: bytes | None, job_id: bytes | None) -> Part:
+        return Part(
+            rows=[self._view(row[0].decode(), row[1]) for row in rows],
+            reached=(int(made_at), job_id.decode()) if made_at and job_id else None,
+        )
+
     async def backlog(self, tenants: Sequence[str]) -> tuple[int, dict[str, int]]:
         """Return how many jobs are pending: of all tenants, and of each of `tenants`."""
         replies = await self._everywhere("backlog", *tenants)
         own = {tenant: sum(reply[1][at] for reply in replies) for at, tenant in enumerate(tenants)}
         return sum(reply[0] for reply in replies), own
+
+    async def deliveries_of(self, job_id: str) -> list[str]:
+        """Return the deliveries that the job owed, that of its end first."""
+        reply = await self._run("job_deliveries", partition_of(job_id), job_id)
+        return [each.decode() for each in reply if each is not None]
 
     # Idempotency keys
 
@@ -172,19 +205,6 @@ class JobStore(Transitions):
     def _key_place(self, tenant: str, key: str) -> tuple[int, str]:
         digest = hashlib.sha256(key.encode()).hexdigest()
         return choose_partition(f"{tenant}\0{key}", self.partitions), digest
-
-    # API keys
-
-    async def put_key(self, key: ApiKey) -> None:
-        """Keep an API key under its digest."""
-        fields = [part for field in key.encode().items() for part in field]
-        await self._store.run(self._meta_call("put_key", key.digest, *fields))
-
-    async def find_key(self, digest: str) -> ApiKey | None:
-        """Return the API key with this digest, or None."""
-        reply = await self._store.run(self._meta_call("find_key", digest))
-        kept = dict(zip(reply[::2], reply[1::2], strict=True))
-        return ApiKey.decode(kept) if kept else None
 
 
 def _tombstone(job_id: str, kept: bytes) -> Tombstone:

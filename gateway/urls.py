@@ -16,9 +16,9 @@ class Urls:
 
     base: str
 
-    def job(self, job_id: str) -> str:
-        """Return the job's status URL."""
-        return f"{self.base}/v1/jobs/{job_id}"
+    def job(self, job_id: str, ticket: str | None = None) -> str:
+        """Return the job's status URL, readable with `ticket` alone if there is one."""
+        return _with_ticket(f"{self.base}/v1/jobs/{job_id}", ticket)
 
     def result(self, job_id: str, ticket: str | None = None) -> str:
         """Return the URL of the job's result, readable with `ticket` alone if there is one."""
@@ -28,9 +28,21 @@ class Urls:
         """Return the URL of the bytes of one artifact."""
         return _with_ticket(f"{self.job(job_id)}/artifacts/{quote(name, safe='')}", ticket)
 
+    def events(self, job_id: str, ticket: str | None = None) -> str:
+        """Return the URL of the job's event stream; for `ticket` see `job`."""
+        return _with_ticket(f"{self.job(job_id)}/events", ticket)
+
+    def websocket(self, job_id: str, ticket: str | None = None) -> str:
+        """Return the URL to watch the job over a WebSocket; for `ticket` see `job`."""
+        return _with_ticket("ws" + self.job(job_id).removeprefix("http"), ticket)
+
     def cancel(self, job_id: str) -> str:
         """Return the URL that cancels the job."""
         return f"{self.job(job_id)}/cancel"
+
+    def deliveries(self, job_id: str) -> str:
+        """Return the URL of the callbacks that the job owed."""
+        return f"{self.job(job_id)}/deliveries"
 
     def file(self, file_id: str) -> str:
         """Return the URL of the bytes of a file that belongs to no job."""

@@ -6,6 +6,7 @@ How a README speaks to the tests:
 ```text         after a ```sh block: what its output shows, line by line, `…` stands for anything
 ```python       runs; if its first line is a comment with a file's name, it is kept there instead
 ```toml         is kept in the file that its first line names; the gateway's settings, complete
+```js           what to add to the pattern's polling client, which then ends as it should
 <!-- stays -->            before ```sh: runs in another terminal until the next such block (Ctrl-C)
 <!-- not run: why -->     before ```sh: only looked at; its commands must exist and be readable
 """
@@ -41,6 +42,12 @@ READMES: Final = (
 PRINTED_PORTS: Final = ("8080", "9000")
 """What READMEs print and tests replace by free ports: the api's, and that of a receiver."""
 
+_LOCKS: Final = {
+    "runtime": ("requirements.lock",),
+    "video": ("requirements.lock", "requirements-video.lock"),
+    "dev": ("requirements-dev.lock",),
+}
+
 STAYS: Final = "stays"
 NOT_RUN: Final = "not run:"
 
@@ -59,7 +66,7 @@ class Block:
     """One fenced block.
 
     Attributes:
-        kind: what it is said to be: sh, text, python, toml, mermaid.
+        kind: what it is said to be: sh, text, python, toml, js, mermaid.
         text: its lines.
         mark: the comment before it; empty without one.
         shown: the lines of the ```text block after it.
@@ -138,9 +145,9 @@ class Checkout:
             if not each.name.startswith("."):
                 (venv / each.name).symlink_to(each)
         # What `scripts/setup` leaves behind: it then finds nothing to install.
-        for mode, lock in (("runtime", "requirements.lock"), ("dev", "requirements-dev.lock")):
-            with (self.root / "config" / lock).open("rb") as content:
-                summed = subprocess.run(["cksum"], stdin=content, capture_output=True, check=True)
+        for mode, locks in _LOCKS.items():
+            content = b"".join((self.root / "config" / lock).read_bytes() for lock in locks)
+            summed = subprocess.run(["cksum"], input=content, capture_output=True, check=True)
             stamp = f"{summed.stdout.decode().strip()} {self.root}\n"
             (venv / f".gateway.{mode}").write_text(stamp)
 

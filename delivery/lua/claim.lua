@@ -41,10 +41,11 @@ end
 
 -- An attempt whose lease ran out is back at once; one that took its process with it is counted.
 local function reap(id, ep)
-  local d = redis.call('HMGET', key('d', id), 'claim', 'n', 'trigger', 'manual')
+  local d = redis.call('HMGET', key('d', id), 'claim', 'n', 'trigger', 'manual', 'lost')
   redis.call('ZREM', key('ep', ep, 'inflight'), id)
   if not d[1] then return end
-  local lost = 0
+  -- A suspect stays one, even if this time its process lives.
+  local lost = tonumber(d[5]) or 0
   if heartbeat_lost(d[1]) then lost = redis.call('HINCRBY', key('d', id), 'lost', 1) end
   redis.call('HSET', key('d', id), 'a' .. d[2], cjson.encode({outcome = 'lost', claim = d[1]}), 'nextAt', now)
   redis.call('HDEL', key('d', id), 'claim', 'a' .. (d[2] - 20))

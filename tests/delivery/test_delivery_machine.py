@@ -48,8 +48,10 @@ Key = tuple[str, str]
 """A delivery and the claim it was given out under."""
 
 Picks = st.lists(st.integers(0, 10_000), min_size=1, max_size=4)
-Slots = st.integers(0, 6)
-Left = st.integers(-1, 3)
+Slots = st.just(6) | st.integers(0, 6)
+Left = st.just(6) | st.integers(-1, 3)
+Processes = st.sampled_from(PROCESSES)
+Verdicts = st.sampled_from(VERDICTS)
 
 
 def chosen(numbers: Sequence[int], among: Sequence[T]) -> list[T]:
@@ -125,13 +127,13 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert not self.do(self.deliveries.enqueue(each))
 
     @rule(
-        process=st.sampled_from(PROCESSES),
+        process=Processes,
         limit=Slots,
         unproven=Slots,
         suspect=st.booleans(),
         endpoint=Left,
         tenant=Left,
-        is_lost=st.booleans(),
+        is_lost=st.integers(0, 3).map(lambda number: number == 0),
     )
     def claim(
         self,
@@ -143,22 +145,42 @@ class DeliveryMachine(RuleBasedStateMachine):
         tenant: int,
         is_lost: bool,
     ) -> None:
-        again = self.is_lost[process]
-        self.sequences[process] += not again
-        self.is_lost[process] = is_lost
         want = replace(
-            wanted(self.sequences[process], limit=limit, process=process),
+            wanted(0, limit=limit, process=process),
             unproven=min(limit, unproven),
             suspect=suspect,
             per_turn=2,
             endpoints={self.endpoints[0].id: endpoint},
             tenants={"t0": tenant},
         )
+        self.claimed(want, is_lost=is_lost)
+
+    def claimed(self, want: Wanted, *, is_lost: bool = False) -> list[Key]:
+        """Claim; a process whose reply was lost asks for the same batch again."""
+        again = self.is_lost[want.process]
+        self.sequences[want.process] += not again
+        self.is_lost[want.process] = is_lost
+        want = replace(want, sequence=self.sequences[want.process])
+        keys: list[Key] = []
         for batch in self.do(claim_all(self.deliveries, want)).values():
             if not again:
                 self.keeps_to_its_limits(want, batch.deliveries)
             if not is_lost:
                 self.hold(batch.deliveries)
+                keys += [(each.id, each.claim) for each in batch.deliveries]
+        return keys
+
+    @rule(process=Processes, verdict=Verdicts)
+    def attempt(self, process: str, verdict: Deliver | Retry | Bury) -> None:
+        """Claim all that can be claimed, and record it at once."""
+        self.end(self.claimed(wanted(0, limit=40, process=process)), verdict)
+
+    @rule(process=Processes, times=st.integers(1, 6))
+    def die(self, process: str, times: int) -> None:
+        """Claim all that can be claimed, and never be heard of again."""
+        for _ in range(times):
+            self.claimed(wanted(0, limit=40, process=process))
+            self.leases_end(with_processes=True)
 
     def keeps_to_its_limits(self, want: Wanted, batch: Sequence[Claimed]) -> None:
         suspects = [each for each in batch if each.suspect]
@@ -166,7 +188,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert len(suspects) <= want.suspect
         assert sum(not each.proven and not each.suspect for each in batch) <= want.unproven
         mine = [each for each in batch if each.endpoint == self.endpoints[0].id]
-        left = max(0, want.endpoints[self.endpoints[0].id])
+        left = max(0, want.endpoints.get(self.endpoints[0].id, want.per_endpoint))
         assert sum(not each.suspect for each in mine) <= left
 
     def hold(self, batch: Sequence[Claimed]) -> None:
@@ -180,7 +202,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(
         numbers=Picks,
-        verdict=st.sampled_from(VERDICTS),
+        verdict=Verdicts,
         limit=st.sampled_from(["grow", "halve", "keep"]),
         breaker=st.sampled_from(["good", "bad", "neutral"]),
         twice=st.booleans(),
@@ -194,9 +216,22 @@ class DeliveryMachine(RuleBasedStateMachine):
         twice: bool,
     ) -> None:
         keys = chosen(numbers, sorted(self.held))
+        self.end(keys, verdict, limit=limit, breaker=breaker, twice=twice)
+
+    def end(
+        self,
+        keys: Sequence[Key],
+        verdict: Deliver | Retry | Bury,
+        *,
+        limit: str = "keep",
+        breaker: str = "neutral",
+        twice: bool = False,
+    ) -> None:
         ended = [over(self.held.pop(key), verdict, limit=limit, breaker=breaker) for key in keys]
         stale = self.recorded(ended)
-        assert not {id_ for id_, _ in set(keys) - self.lapsed} & set(stale)
+        # Of one delivery there may be an attempt that is lost and one that is not.
+        lost = {id_ for id_, _ in self.lapsed.intersection(keys)}
+        assert set(stale) <= lost
         if twice:
             assert self.recorded(ended) == stale
 
@@ -350,7 +385,7 @@ def test_deliveries_keep_to_their_states(stores: RunningStores, partitions: int)
         Machine,
         settings=settings(
             max_examples=60,
-            stateful_step_count=30,
+            stateful_step_count=40,
             deadline=None,
             print_blob=True,
             suppress_health_check=list(HealthCheck),

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.ids import new_id
-from config.store import Store
+from config.ids import new_id, partition_of
+from config.store import Store, partition_prefix
 from delivery.models import Claimed
 from delivery.slots import Shares, Slots
 from delivery.store import DeliveryStore
-from tests.delivery.test_store import claim, enqueue, wanted
+from tests.delivery.test_store import claim, enqueue, lapse, wanted
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_when_all_is_over_every_slot_is_free(data: st.DataObject, attempts: list
 
 async def test_a_tenant_at_its_share_hides_nobody(deliveries: DeliveryStore) -> None:
     """However many endpoints it has at the head of the turns."""
-    for number in range(100 * deliveries.partitions):
+    for number in range(200 * deliveries.partitions):
         await enqueue(deliveries, f"bulk-{number}.example", tenant="bulk")
     [small] = await enqueue(deliveries, "small.example", tenant="small")
     want = replace(wanted(1, limit=8), per_tenant=2, tenants={"bulk": 0})
@@ -160,3 +160,19 @@ async def test_a_tenant_at_its_share_is_served_when_nobody_else_waits(
     want = replace(wanted(1, limit=100), per_tenant=2, tenants={"bulk": 0})
     given_out = await claim(deliveries, want)
     assert len(given_out) == 8 * deliveries.partitions
+
+
+async def test_a_suspect_stays_one_although_this_time_its_process_lives(
+    store: Store, deliveries: DeliveryStore
+) -> None:
+    [identifier] = await enqueue(deliveries, "a.example")
+    for number in range(2):
+        await claim(deliveries, wanted(1, process=f"dp-{number}"))
+        await store.client.delete(f"{partition_prefix(partition_of(identifier))}procs")
+        await lapse(store, deliveries)
+    assert [each.suspect for each in await claim(deliveries, wanted(1, process="dp-2"))] == [True]
+    await lapse(store, deliveries)
+    want = wanted(2, process="dp-2")
+    assert await claim(deliveries, replace(want, suspect=False)) == []
+    [again] = await claim(deliveries, replace(want, sequence=3))
+    assert (again.id, again.suspect) == (identifier, True)

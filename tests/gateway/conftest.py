@@ -22,6 +22,7 @@ from gateway.artifacts import ArtifactStore
 from gateway.auth import SCOPES, Scope, make_key
 from gateway.files import FileStore
 from gateway.handlers import Registry
+from gateway.keys import KeyStore
 from gateway.outbox import Outbox
 from gateway.services import Services
 from gateway.store import JobStore
@@ -92,7 +93,7 @@ class Gateway:
     ) -> httpx.AsyncClient:
         """Return a client with a fresh key of `tenant`."""
         token, key = make_key(tenant, scopes, 0)
-        await self.services.jobs.put_key(key)
+        await KeyStore(self.services.store).put(key)
         return self.anyone({"Authorization": f"Bearer {token}"})
 
     def anyone(self, headers: dict[str, str] | None = None) -> httpx.AsyncClient:

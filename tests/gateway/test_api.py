@@ -16,7 +16,7 @@ from config.store import Store, connect
 from delivery.store import DeliveryStore
 from gateway import tickets
 from gateway.app import create_app
-from gateway.auth import SCOPES
+from gateway.auth import SCOPES, make_key
 from gateway.models import View
 from gateway.services import Services
 from gateway.store import JobStore
@@ -534,7 +534,7 @@ async def test_unknown_addresses(gateway: Gateway, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "allow"),
     [
-        ("/v1/jobs", "OPTIONS, POST"),
+        ("/v1/jobs", "GET, HEAD, OPTIONS, POST"),
         ("/v1/jobs/x", "DELETE, GET, HEAD, OPTIONS"),
         ("/v1/jobs/x/cancel", "OPTIONS, POST"),
         ("/v1/jobs/x/retry", "OPTIONS, POST"),
@@ -557,6 +557,7 @@ async def test_head_is_get_without_the_body(
     client: httpx.AsyncClient, services: Services, report: str
 ) -> None:
     pending = await submit(client)
+    client.headers["X-Request-Id"] = "one-of-two"
     for url in (f"/v1/jobs/{pending}", "/v1/job-types", "/v1/endpoints", "/livez", report):
         get, head = await client.get(url), await client.head(url)
         assert head.status_code == get.status_code
@@ -576,7 +577,8 @@ async def test_a_store_that_is_gone(services: Services, tmp_path: Any, partition
     jobs = JobStore(gone, partitions, services.clock, deliveries.retention)
     broken = replace(services, store=gone, jobs=jobs, deliveries=deliveries)
     gateway = Gateway(broken, create_app(broken))
-    async with gateway.anyone({"Authorization": "Bearer somebodys-key"}) as client:
+    token, _ = make_key("acme", SCOPES, 0)
+    async with gateway.anyone({"Authorization": f"Bearer {token}"}) as client:
         assert (await client.get("/livez")).status_code == 200
         for answer in (await client.get("/readyz"), await client.get("/v1/jobs/x")):
             assert_problem(answer, "store_unavailable")

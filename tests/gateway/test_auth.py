@@ -16,6 +16,7 @@ from gateway.auth import (
     bearer,
     bootstrap_key,
     digest_of,
+    is_made_here,
     make_key,
 )
 from gateway.problems import Problem
@@ -58,9 +59,24 @@ def test_a_key_is_recognisable_and_its_record_does_not_hold_it() -> None:
     assert make_key("acme", {"read"}, 0)[0] != make_key("acme", {"read"}, 0)[0]
 
 
-@given(st.frozensets(st.sampled_from(sorted(SCOPES))), st.integers(0, 2**53))
-def test_a_record_survives_the_store(scopes: frozenset[Scope], now: int) -> None:
-    key = ApiKey(id="key_1", digest="d" * 64, tenant="acme", scopes=scopes, created_at=now)
+@given(
+    scopes=st.frozensets(st.sampled_from(sorted(SCOPES))),
+    now=st.integers(0, 2**53),
+    name=st.text(st.characters(exclude_categories=["Cs"])),
+    expires_at=st.none() | st.integers(0, 2**53),
+)
+def test_a_record_survives_the_store(
+    scopes: frozenset[Scope], now: int, name: str, expires_at: int | None
+) -> None:
+    key = ApiKey(
+        id="key_1",
+        digest="d" * 64,
+        tenant="acme",
+        scopes=scopes,
+        created_at=now,
+        name=name,
+        expires_at=expires_at,
+    )
     kept = {name.encode(): value.encode() for name, value in key.encode().items()}
     assert ApiKey.decode(kept) == key
 
@@ -148,6 +164,40 @@ async def test_what_is_remembered_is_bounded() -> None:
     assert keys.asked == 1_030
     await authenticator.authenticate(f"Bearer {made[0][0]}")
     assert keys.asked == 1_031
+
+
+def test_a_made_key_ends_with_its_checksum() -> None:
+    assert is_made_here(TOKEN)
+    assert not is_made_here(TOKEN[:-1])
+    assert not is_made_here(TOKEN + "0")
+    assert not is_made_here(TOKEN.upper())
+
+
+@given(at=st.integers(0, len(TOKEN) - 1), char=st.characters(codec="ascii"))
+def test_one_wrong_character_is_noticed(at: int, char: str) -> None:
+    changed = TOKEN[:at] + char + TOKEN[at + 1 :]
+    assert is_made_here(changed) == (changed == TOKEN)
+
+
+@pytest.mark.parametrize(
+    "token", ["some-other-text", "gwk_short", TOKEN[:-1], TOKEN[:-8] + "0" * 8]
+)
+async def test_what_no_gateway_made_is_refused_without_asking(token: str) -> None:
+    keys = Keys()
+    authenticator = Authenticator(keys.find, FakeClock(), bootstrap_key("any-8-chars!"))
+    with pytest.raises(Problem, match="unauthorized"):
+        await authenticator.authenticate(f"Bearer {token}")
+    assert keys.asked == 0
+
+
+async def test_an_expired_key_is_refused_though_it_is_remembered() -> None:
+    token, key = make_key("acme", {"read"}, 0, expires_at=500_000)
+    clock = FakeClock()
+    authenticator = Authenticator(Keys(key).find, clock)
+    await authenticator.authenticate(f"Bearer {token}")
+    clock.seconds = 0.5
+    with pytest.raises(Problem, match="expired"):
+        await authenticator.authenticate(f"Bearer {token}")
 
 
 async def test_the_bootstrap_key_may_do_everything_without_the_store() -> None:

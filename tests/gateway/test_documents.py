@@ -131,6 +131,9 @@ def test_values() -> None:
         "self": told["statusUrl"],
         "result": told["statusUrl"] + "/result",
         "cancel": told["statusUrl"] + "/cancel",
+        "events": told["statusUrl"] + "/events",
+        "websocket": f"wss://gateway.example/v1/jobs/{JOB_ID}",
+        "deliveries": told["statusUrl"] + "/deliveries",
     }
 
 

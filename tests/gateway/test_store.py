@@ -16,7 +16,6 @@ from delivery.endpoints import Registration, register, url_hash
 from delivery.models import Message
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore, Retention
-from gateway.auth import ApiKey
 from gateway.models import Callback, Job, StoredFile, Tombstone, View
 from gateway.outbox import Outbox
 from gateway.store import JobStore
@@ -457,19 +456,6 @@ async def test_a_refused_request_gives_its_key_back(jobs: JobStore) -> None:
     await jobs.release_key("t1", "k", "job_a")
     again = await jobs.claim_key("t1", "k", fingerprint="g", job_id="job_b", life=life)
     assert (again.state, again.job_id) == ("claimed", "job_b")
-
-
-async def test_api_keys_are_found_by_digest(jobs: JobStore) -> None:
-    key = ApiKey(
-        id="key_1",
-        digest="ab" * 32,
-        tenant="t1",
-        scopes=frozenset({"submit", "read"}),
-        created_at=1,
-    )
-    await jobs.put_key(key)
-    assert await jobs.find_key(key.digest) == key
-    assert await jobs.find_key("cd" * 32) is None
 
 
 async def test_the_muster_counts_live_threads(outbox: Outbox) -> None:

@@ -11,14 +11,19 @@ import pytest
 from config.clock import SECOND
 from config.ids import new_id
 from config.store import Store
-from gateway.models import Job, View
+from gateway.models import Job, Tombstone, View
+from gateway.problems import Problem
 from gateway.services import Services
-from gateway.watching import State, Watchers
+from gateway.watching import Watchers, WatchersClosed
 from gateway.work import Report
+
+State = View | Tombstone | None
 
 
 @asynccontextmanager
-async def listening(services: Services) -> AsyncIterator[tuple[Watchers, list[str]]]:
+async def listening(
+    services: Services, limit: int = 100
+) -> AsyncIterator[tuple[Watchers[State], list[str]]]:
     """Watchers at work, and the jobs they read, in order."""
     reads: list[str] = []
 
@@ -26,7 +31,7 @@ async def listening(services: Services) -> AsyncIterator[tuple[Watchers, list[st
         reads.append(job_id)
         return await services.jobs.read(job_id)
 
-    watchers = Watchers(services.store, read)
+    watchers = Watchers(services.store, read, limit)
     task = asyncio.create_task(watchers.run())
     try:
         yield watchers, reads
@@ -130,3 +135,65 @@ async def test_watching_the_unknown_gives_nothing(
             state = await watch.next(10)
             assert isinstance(state, View)
             assert state.job.status == "pending"
+
+
+async def test_lost_connections_lose_nothing_however_often(
+    services: Services, store: Store
+) -> None:
+    job = (await processing(services)).job
+    async with listening(services) as (watchers, _), watchers.watch(job.id) as watch:
+        await watch.next(10)
+        for step in range(1, 20):
+            await store.client.client_kill_filter(_type="pubsub", skipme=True)
+            await report(services, job, step)
+            while percent(await watch.next(10)) != step:
+                pass
+
+
+async def test_a_job_is_watched_again_after_its_last_watcher_left(services: Services) -> None:
+    job = (await processing(services)).job
+    async with listening(services) as (watchers, _):
+        for step in range(1, 10):
+            async with watchers.watch(job.id) as watch:
+                await watch.next(10)
+                await report(services, job, step)
+                while percent(await watch.next(10)) != step:
+                    pass
+
+
+async def test_until_gives_what_holds_or_the_last_there_was(services: Services) -> None:
+    job = (await processing(services)).job
+    async with listening(services) as (watchers, _), watchers.watch(job.id) as watch:
+        assert percent(await watch.until(lambda state: percent(state) == 0, 10)) == 0
+        waiting = asyncio.create_task(watch.until(lambda state: percent(state) == 20, 10))
+        await report(services, job, 10)
+        await report(services, job, 20)
+        assert percent(await waiting) == 20
+        async with watchers.watch(job.id) as other:
+            assert percent(await other.until(lambda _: False, 0.3)) == 20
+
+
+async def test_no_more_than_the_limit_may_watch(services: Services) -> None:
+    job = (await processing(services)).job
+    async with listening(services, limit=1) as (watchers, _):
+        async with watchers.watch(job.id):
+            with pytest.raises(Problem) as refused:
+                async with watchers.watch(job.id):
+                    pass
+            assert refused.value.code == "too_many_watchers"
+            assert refused.value.headers["Retry-After"] == "5"
+        async with watchers.watch(job.id):
+            assert len(watchers) == 1
+
+
+async def test_closing_lets_everyone_go(services: Services) -> None:
+    job = (await processing(services)).job
+    async with listening(services) as (watchers, _), watchers.watch(job.id) as watch:
+        await watch.next(10)
+        waiting = asyncio.create_task(watch.next())
+        watchers.close()
+        with pytest.raises(WatchersClosed):
+            await waiting
+        async with watchers.watch(new_id("job", 0, 0)) as late:
+            with pytest.raises(WatchersClosed):
+                await late.next()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config.layers import PROCESS_VARIABLES
-from config.settings import VARIABLES
+from config.settings import VARIABLES, environment
 from tests.readmes import (
     NOT_RUN,
     READMES,
@@ -22,9 +25,9 @@ from tests.readmes import (
     links_of,
     missing_line,
 )
-from tests.running import ROOT
+from tests.running import API_KEY, ROOT, Gateway, running
 
-KINDS = {"sh", "text", "python", "toml", "mermaid"}
+KINDS = {"sh", "text", "python", "toml", "js", "mermaid"}
 LOAD_SETTINGS = (
     "from config.settings import environment, load_settings\n"
     "assert not load_settings(environment()).is_development"
@@ -119,6 +122,67 @@ def test_the_settings_for_production_are_complete(checkout: Checkout) -> None:
     checkout.environ = {**checkout.environ, "GATEWAY_CONFIG": settings.file_name}
     ran = checkout.python("-c", LOAD_SETTINGS)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.fixture
+def node() -> str:
+    """Return the path of Node."""
+    found = shutil.which("node")
+    if found is None:
+        reason = "there is no `node` on the PATH to run the pattern's client"
+        if environment().get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def test_the_patterns_client_ends_with_what_is_to_be_added(node: str, tmp_path: Path) -> None:
+    client = tmp_path / "client"
+    shutil.copytree(ROOT / "tests" / "flow" / "polling_client", client)
+    insert(added_to_the_pattern(), client / "pattern.mjs")
+    with running(tmp_path / "data", {}) as gateway:
+        waiting = {"payload": 1, "seconds": 600}
+        cancelled = gateway.submit(type="demo.echo", input=waiting)
+        gateway.client.post(f"/v1/jobs/{cancelled['jobId']}/cancel")
+        gateway.ended(cancelled["jobId"])
+        erased = gateway.submit(type="demo.echo", input={"payload": 2})
+        gateway.ended(erased["jobId"])
+        gateway.client.delete(f"/v1/jobs/{erased['jobId']}")
+        completed = gateway.submit(type="demo.echo", input={"payload": 3})
+        assert poll(node, client, gateway, cancelled["statusUrl"])["thrown"] == "cancelled"
+        assert "expired" in poll(node, client, gateway, erased["statusUrl"])["thrown"]
+        assert poll(node, client, gateway, completed["statusUrl"])["returned"] == {"payload": 3}
+
+
+def added_to_the_pattern() -> str:
+    """Return the lines that the READMEs tell to add, which one of them does once."""
+    pages = [blocks_of((ROOT / readme).read_text(encoding="utf-8")) for readme in READMES]
+    [block] = [block for page in pages for block in page if block.kind == "js"]
+    return block.text
+
+
+def insert(lines: str, pattern: Path) -> None:
+    """Add `lines` to the client that waits for completion, after it has read the status."""
+    text = pattern.read_text(encoding="utf-8")
+    place = "const status = await response.json();\n"
+    assert text.count(place) == 1
+    pattern.write_text(text.replace(place, place + lines), encoding="utf-8")
+
+
+def poll(node: str, client: Path, gateway: Gateway, status_url: str) -> dict[str, Any]:
+    """Run the client to its end; return what it `returned` or has `thrown`."""
+    origin = str(gateway.client.base_url)
+    ended = subprocess.run(
+        [node, str(client / "harness.mjs"), "waitForCompletion", origin, status_url],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment() | {"CLIENT_API_KEY": API_KEY},
+        timeout=20,
+    )
+    assert ended.returncode == 0, ended.stderr
+    outcome: dict[str, Any] = json.loads(ended.stdout)
+    return outcome
 
 
 def test_output_is_compared_line_by_line_in_order() -> None:
