@@ -80,7 +80,7 @@ def rfc3339(us: int) -> str:
         OverflowError: outside of the years 1 to 9999.
     """
     moment = _EPOCH + timedelta(microseconds=us)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1_000:03d}Z"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_rfc3339(text: str) -> int:

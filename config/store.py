@@ -200,23 +200,17 @@ class Store:
             return await pipe.execute(raise_on_error=False)
 
     @asynccontextmanager
-    async def subscription(
-        self, *channels: str, confirmed: bool = False
-    ) -> AsyncIterator[Subscription]:
+    async def subscription(self, *channels: str) -> AsyncIterator[Subscription]:
         """Hold a subscription to `channels`, on a connection of its own.
 
-        Messages of a time without connection are lost: read what they spoke of after entering.
-
-        Args:
-            channels: to begin with.
-            confirmed: whether iterating gives a channel also when the store has begun to listen
-                for it. The driver connects again by itself, and before that moment a message is
-                not yet heard, so it is the time to read what the messages speak of.
+        Iterating gives a channel for each message on it, and also when the store has begun to
+        listen for it. The driver connects again by itself, and what was said before that moment
+        is lost, so it is the time to read what the messages speak of.
 
         Raises:
             StoreUnavailable: also while iterating, when the connection is gone.
         """
-        pubsub = self._client.pubsub(ignore_subscribe_messages=not confirmed)
+        pubsub = self._client.pubsub()
         subscription = Subscription(pubsub)
         try:
             async with self._bounded("SUBSCRIBE"):
@@ -275,11 +269,19 @@ class Subscription:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         """Yield the channel of each message, for ever."""
+        silent = 0
         while True:
             with _translated("SUBSCRIBE"):
-                # Silence is no fault: the timeout bounds one read, and the next goes on.
                 message = await self._pubsub.get_message(timeout=_LISTEN)
-            if message is not None and message["type"] in {"subscribe", "message"}:
+                if message is None:
+                    # Nothing may have happened, or the connection is gone and nobody said so.
+                    silent += 1
+                    if silent > 1:
+                        raise StoreUnavailable("SUBSCRIBE: the store fell silent")
+                    await self._pubsub.ping()
+                    continue
+            silent = 0
+            if message["type"] in {"subscribe", "message"}:
                 yield message["channel"].decode()
 
 

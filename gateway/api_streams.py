@@ -62,22 +62,22 @@ class Sight:
         self.view = view
         self._answers = answers
         self._rendering = asyncio.Lock()
-        self._text: str | None = None
+        self._document: bytes | None = None
 
     def is_at(self, rev: int) -> bool:
         """Whether this is the revision `rev`, or a later one, or the end of all."""
         return self.view is None or self.view.job.rev >= rev
 
-    async def text(self, view: View) -> str:
-        """Return the document of `view`, which is the one seen, rendered once.
+    async def document(self, view: View) -> bytes:
+        """Return the document of `view`, which is the one seen, as JSON; rendered once.
 
         Raises:
             ArtifactError: its results cannot be read.
         """
         async with self._rendering:
-            if self._text is None:
-                self._text = compact(await self._answers.document(view))
-            return self._text
+            if self._document is None:
+                self._document = compact(await self._answers.document(view)).encode()
+            return self._document
 
 
 JobWatchers = Watchers[Sight]
@@ -194,9 +194,11 @@ class StreamsApi:
         async with self._watchers.watch(view.job.id) as watch:
             try:
                 await websocket.accept()
-                code = await _while_connected(
+                code, job = await _while_connected(
                     self._push(websocket, watch, view.job.rev - 1), _listen(websocket)
                 )
+                if job is not None:
+                    await note_reading(self._services.jobs, job)
                 async with asyncio.timeout(self._settings.send_timeout_seconds):
                     await websocket.close(code)
             except TimeoutError:
@@ -204,28 +206,33 @@ class StreamsApi:
             except (ClientDisconnect, WebSocketDisconnect, OSError):
                 return
 
-    async def _push(self, websocket: WebSocket, watch: Watch[Sight], seen: int) -> int:
-        """Send each document after the revision `seen`, and return the code to close with."""
+    async def _push(
+        self, websocket: WebSocket, watch: Watch[Sight], seen: int
+    ) -> tuple[int, Job | None]:
+        """Send each document after the revision `seen`.
+
+        Returns:
+            The code to close with, and the job if its end was sent.
+        """
         while True:
             try:
                 sight = await watch.next()
             except WatchersClosed:
-                return _RESTARTS
+                return _RESTARTS, None
             if sight.view is None:
-                return _EXPIRED
+                return _EXPIRED, None
             if not sight.is_at(seen + 1):
                 continue
             view, seen = sight.view, sight.view.job.rev
             try:
-                text = await sight.text(view)
+                data = await sight.document(view)
             except ArtifactError as error:
                 log.warning("stream.not_rendered", extra={"job": view.job.id, "error": str(error)})
-                return _FAILED
+                return _FAILED, None
             async with asyncio.timeout(self._settings.send_timeout_seconds):
-                await websocket.send_text(text)
+                await websocket.send_text(data.decode())
             if view.job.is_terminal:
-                await note_reading(self._services.jobs, view.job)
-                return _DONE
+                return _DONE, view.job
 
     def _check_origin(self, websocket: WebSocket) -> None:
         origin = websocket.headers.get("origin")
@@ -302,6 +309,8 @@ class EventStream(Response):
         self._resumes = last is not None and last <= view.job.rev
         self._seen = view.job.rev - 1 if last != view.job.rev else last
         self._settings = settings
+        self._is_complete = False
+        self._ended: Job | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI).
@@ -319,20 +328,23 @@ class EventStream(Response):
             try:
                 await _while_connected(self._write(watch, send), _hung_up(receive))
             except ClientDisconnect:
-                return
+                # That is also how a complete answer looks.
+                pass
             except TimeoutError:
                 _abort(scope, self._job)
                 # An answer that ends before the connection has would count as a fault.
                 with suppress(ClientDisconnect):
                     await _hung_up(receive)
+        if self._is_complete and self._ended is not None:
+            await note_reading(self._jobs, self._ended)
 
     async def _write(self, watch: Watch[Sight], send: Send) -> None:
         async with aclosing(self._events(watch)) as events:
-            async for event in events:
-                for at in range(0, len(event), _PIECE):
-                    await self._send(send, event[at : at + _PIECE], more=True)
+            async for part in events:
+                for at in range(0, len(part), _PIECE):
+                    await self._send(send, part[at : at + _PIECE], more=True)
         await self._send(send, b"", more=False)
-        await note_reading(self._jobs, self._job)
+        self._is_complete = True
 
     async def _send(self, send: Send, body: bytes, *, more: bool) -> None:
         # The server takes no more once the client lags by more than its buffer.
@@ -340,7 +352,7 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _events(self, watch: Watch[Sight]) -> AsyncGenerator[bytes, None]:
-        """Yield the stream; afterwards `self._job` is the job as it was told last."""
+        """Yield the stream in parts; `self._ended` is the job once its end is among them."""
         # Spread, so that the clients of a process that stops do not all come back at once.
         yield f"retry: {1000 + int(2000 * random_float())}\n\n".encode()
         while True:
@@ -357,17 +369,26 @@ class EventStream(Response):
                 continue
             view, self._seen = sight.view, sight.view.job.rev
             try:
-                text = await sight.text(view)
+                data = await sight.document(view)
             except ArtifactError as error:
                 log.warning("stream.not_rendered", extra={"job": view.job.id, "error": str(error)})
                 return
-            for name, ident in event_names(view, is_first=not self._resumes):
-                head = f"id: {ident}\n" if ident is not None else ""
-                yield f"{head}event: {name}\ndata: {text}\n\n".encode()
+            for event in event_names(view, is_first=not self._resumes):
+                for part in _parts(event, data):
+                    yield part
             self._resumes = True
             if view.job.is_terminal:
-                self._job = view.job
+                self._ended = view.job
                 return
+
+
+def _parts(event: tuple[str, int | None], data: bytes) -> tuple[bytes, ...]:
+    """Return one event as the stream has it; large data as it is, not copied for each client."""
+    name, number = event
+    head = (f"id: {number}\n" if number is not None else "") + f"event: {name}\ndata: "
+    if len(data) <= _PIECE:
+        return (head.encode() + data + b"\n\n",)
+    return head.encode(), data, b"\n\n"
 
 
 def event_names(view: View, *, is_first: bool) -> list[tuple[str, int | None]]:
@@ -409,7 +430,7 @@ async def _hung_up(receive: Receive) -> Never:
     raise ClientDisconnect
 
 
-async def _listen(websocket: WebSocket) -> int:
+async def _listen(websocket: WebSocket) -> tuple[int, None]:
     """Pass over the little that a watcher may say, and return the code to close with after more.
 
     Raises:
@@ -418,7 +439,7 @@ async def _listen(websocket: WebSocket) -> int:
     for _ in range(_IGNORED_MESSAGES):
         if (await websocket.receive())["type"] == "websocket.disconnect":
             raise ClientDisconnect
-    return _TALKATIVE
+    return _TALKATIVE, None
 
 
 def _abort(scope: Scope, job: Job) -> None:

@@ -46,7 +46,8 @@ Isolation = Literal["thread", "process"]
 """Where a handler runs.
 
 thread: in a thread of the worker, which nothing can interrupt: a cancel and the time limit take
-    effect at its next `progress` or `sleep`, and a crash in C code takes the whole worker with it.
+    effect at its next `progress` or `sleep`. An attempt that ignores its limit is ended in its
+    handler's place, and the worker process replaced; a crash in C code takes it along too.
 process: in a child process forked for the attempt, which is killed when its time is up, when it
     does not heed a cancel, and together with every process it started. It costs some milliseconds.
     Modules are imported before the fork: what they open or seed, all attempts share.

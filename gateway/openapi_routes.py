@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import cache
 from typing import Any, cast
 
 from pydantic import BaseModel, Field, create_model
 
+from gateway.handlers import InputInvalid
 from gateway.openapi_examples import CALLBACK_URL, Examples, input_of
 from gateway.openapi_jobs import KEY, SUBMIT_PROBLEMS, accepted
 from gateway.openapi_operations import JSON, Content, Example, Operation
@@ -70,14 +72,29 @@ def _form(route: JobRoute) -> tuple[Content, ...]:
 
 
 def _form_examples(route: JobRoute) -> dict[str, Example]:
-    kind = route.job_type
-    value = dict(kind.example)
+    value = _with_file(route)
     for member, form in route.forms.items():
         if form == "file" and member in value:
             value[member] = "(the bytes of the file)"
         elif form == "json" and member in value:
             value[member] = json.dumps(value[member])
-    return {"example": Example(summary=kind.summary, value=value)}
+    return {"example": Example(summary=route.job_type.summary, value=value)}
+
+
+def _with_file(route: JobRoute) -> dict[str, Any]:
+    """Return the type's example, a file in the place of whatever stands for it, if it takes one."""
+    kind = route.job_type
+    value = dict(kind.example)
+    files = [name for name, form in route.forms.items() if form == "file"]
+    if not files or not value.keys().isdisjoint(files):
+        return value
+    for left_out in (None, *value):
+        tried = {name: each for name, each in value.items() if name != left_out}
+        tried[files[0]] = {"part": files[0]}
+        with suppress(InputInvalid):
+            kind.parse_input(tried)
+            return tried
+    return value
 
 
 @cache

@@ -7,6 +7,7 @@ optional one may be null, as the job document writes it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -37,6 +38,7 @@ MAX_TIMEOUT_SECONDS = 86_400
 MAX_RESULT_TTL_SECONDS = 30 * 86_400
 
 
+_LAST_INSTANT = parse_rfc3339("9999-12-31T23:59:59.999999Z")
 _NULLABLE_INSTANT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}
 
 CallbackUrl = Annotated[
@@ -47,12 +49,13 @@ CallbackUrl = Annotated[
 def _instant(value: object) -> int | None:
     if value is None:
         return None
-    if not isinstance(value, str):
-        raise ValueError("must be a time in RFC 3339, such as 2030-01-31T12:00:00Z")  # noqa: TRY004
-    try:
-        return parse_rfc3339(value)
-    except (ValueError, OverflowError):
-        raise ValueError("must be a time in RFC 3339, such as 2030-01-31T12:00:00Z") from None
+    instant = -1
+    if isinstance(value, str):
+        with suppress(ValueError, OverflowError):
+            instant = parse_rfc3339(value)
+    if not 0 <= instant <= _LAST_INSTANT:
+        raise ValueError("must be a time in RFC 3339 since 1970, such as 2030-01-31T12:00:00Z")
+    return instant
 
 
 def _distinct(events: list[Event]) -> list[Event]:

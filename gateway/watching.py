@@ -203,7 +203,7 @@ class Watchers(Generic[S]):
 
     async def _listen(self) -> None:
         channels = (_BASE, *self._channels)
-        async with self._store.subscription(*channels, confirmed=True) as subscription:
+        async with self._store.subscription(*channels) as subscription:
             self._subscription = subscription
             # Those who came while the connection was made.
             missing = self._channels.keys() - set(channels)

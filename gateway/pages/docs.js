@@ -60,7 +60,7 @@ function isNullable(schema) {
 function typeOf(schema) {
   const named = nameOf(schema);
   const own = follow(schema) ?? {};
-  const choices = choicesOf(own);
+  const choices = own.type ? [] : choicesOf(own);
   let type;
   if (own.const !== undefined) type = JSON.stringify(own.const);
   else if (own.enum) type = own.enum.length > 12 ? 'one of the codes' : own.enum.map((value) => JSON.stringify(value)).join(' | ');

@@ -79,7 +79,7 @@ def test_every_setting_is_in_the_defaults_file_and_nothing_else() -> None:
     del defaults["profiles"]
     listed: set[tuple[str, ...]] = set()
     for top, value in defaults.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and top != "routes":
             listed |= {(top, name) for name in value}
         else:
             listed.add((top,))

@@ -394,8 +394,10 @@ async def test_a_sleeper_is_woken_by_what_is_due_earlier(
     await claim(deliveries, wanted(1))
     channels = [f"gw:{{p{at:02d}}}:wake:delivery" for at in range(deliveries.partitions)]
     async with store.subscription(*channels) as messages:
+        heard = aiter(messages)
+        assert {await anext(heard) for _ in channels} == set(channels)
         [identifier] = await enqueue(deliveries, "a.example")
-        assert await anext(aiter(messages)) == channels[partition_of(identifier)]
+        assert await anext(heard) == channels[partition_of(identifier)]
 
 
 async def test_two_hundred_full_endpoints_do_not_starve_a_healthy_one(
