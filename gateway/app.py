@@ -25,16 +25,16 @@ from config.tasks import background, cancel_all
 from delivery.configure import cancelled_by_signals, wait_for_store
 from gateway.access import Access
 from gateway.admission import Admission
-from gateway.api import JobsApi
-from gateway.api_artifacts import ArtifactsApi
-from gateway.api_deliveries import DeliveriesApi
-from gateway.api_docs import DocsApi
-from gateway.api_endpoints import EndpointsApi
-from gateway.api_files import FilesApi
-from gateway.api_keys import KeysApi
-from gateway.api_routes import RoutesApi
-from gateway.api_streams import ABORT, JobWatchers, StreamsApi, job_watchers
-from gateway.api_system import SystemApi
+from gateway.api.artifacts import ArtifactsApi
+from gateway.api.deliveries import DeliveriesApi
+from gateway.api.docs import DocsApi
+from gateway.api.endpoints import EndpointsApi
+from gateway.api.files import FilesApi
+from gateway.api.jobs import JobsApi
+from gateway.api.keys import KeysApi
+from gateway.api.routes import RoutesApi
+from gateway.api.streams import ABORT, JobWatchers, StreamsApi, job_watchers
+from gateway.api.system import SystemApi
 from gateway.artifacts import ArtifactError
 from gateway.auth import Authenticator, bootstrap_key
 from gateway.connection import PatientProtocol, bounded

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import connect
 
-from gateway.client_stream import Message, StreamParser
+from gateway.client.stream import Message, StreamParser
 from tests.running import API_KEY, Gateway
 
 BEARER = {"Authorization": f"Bearer {API_KEY}"}

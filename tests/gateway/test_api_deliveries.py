@@ -23,7 +23,7 @@ from delivery.outcomes import (
     Unreachable,
     UnreachableCode,
 )
-from gateway.api_deliveries import HINTS, attempt_document, hint_of
+from gateway.api.deliveries import HINTS, attempt_document, hint_of
 from gateway.auth import SCOPES, Scope
 from gateway.services import Services
 from tests.delivery.test_store import claim, over, wanted

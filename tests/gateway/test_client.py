@@ -494,9 +494,11 @@ def test_every_error_has_one_root() -> None:
 
 def test_it_needs_nothing_but_python_and_httpx(tmp_path: Path) -> None:
     packages = tmp_path / "packages"
-    (packages / "gateway").mkdir(parents=True)
-    for source in [ROOT / "gateway" / "__init__.py", *(ROOT / "gateway").glob("client*.py")]:
-        shutil.copy(source, packages / "gateway")
+    client = packages / "gateway" / "client"
+    client.mkdir(parents=True)
+    shutil.copy(ROOT / "gateway" / "__init__.py", packages / "gateway")
+    for source in (ROOT / "gateway" / "client").glob("*.py"):
+        shutil.copy(source, client)
     for folder in _needed_by("httpx"):
         (packages / folder.name).symlink_to(folder)
     program = (

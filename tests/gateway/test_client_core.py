@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client_core import Calls
-from gateway.client_exchange import Exchange, Patience
-from gateway.client_files import Body, Source, form, source_of
-from gateway.client_models import Job, JobCancelled, NoAnswer, ProblemError, WaitTimeout
-from gateway.client_steps import Ask, Flow, NoReply, Pause, Reply, Step, T
-from gateway.client_stream import Message, StreamParser
+from gateway.client.core import Calls
+from gateway.client.exchange import Exchange, Patience
+from gateway.client.files import Body, Source, form, source_of
+from gateway.client.models import Job, JobCancelled, NoAnswer, ProblemError, WaitTimeout
+from gateway.client.steps import Ask, Flow, NoReply, Pause, Reply, Step, T
+from gateway.client.stream import Message, StreamParser
 
 PATIENCE = Patience(attempts=4, total=60, first_pause=1, longest_pause=3)
 LOST = NoReply(error=ConnectionResetError("reset"), repeatable=True)

@@ -20,7 +20,7 @@ from config.settings import current_settings
 from gateway.app import create_app
 from gateway.documents import event_body
 from gateway.models import Job, StoredFile
-from gateway.openapi_examples import FILE_ID
+from gateway.openapi.examples import FILE_ID
 from gateway.problems import PROBLEMS
 from gateway.schemas import Event
 from gateway.urls import Urls

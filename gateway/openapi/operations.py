@@ -1,6 +1,6 @@
 """The vocabulary that operations of the OpenAPI document are declared in.
 
-Each `api_<noun>` module has its `openapi_<noun>` beside it, which declares what it answers; nothing
+Each module of `gateway.api` has its like here, which declares what it answers; nothing
 else knows both. A schema is a pydantic model, or JSON Schema with models anywhere inside it.
 """
 

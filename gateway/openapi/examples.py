@@ -14,7 +14,7 @@ from delivery.sealing import KeyRing
 from gateway.documents import document, event_body
 from gateway.handlers import JobType, artifact_uri, file_refs
 from gateway.models import Callback, CallbackState, Job, StoredFile, View
-from gateway.openapi_operations import Example
+from gateway.openapi.operations import Example
 from gateway.problems import Problem, render
 from gateway.schemas import Event
 from gateway.urls import Urls

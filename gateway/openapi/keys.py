@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from config.clock import rfc3339
-from gateway.openapi_examples import AT, Examples, identifier
-from gateway.openapi_models import KeyDocument, KeyList, NewKey, TenantDocument, TenantList
-from gateway.openapi_operations import (
+from gateway.openapi.examples import AT, Examples, identifier
+from gateway.openapi.models import KeyDocument, KeyList, NewKey, TenantDocument, TenantList
+from gateway.openapi.operations import (
     CURSOR,
     JSON_BODY_PROBLEMS,
     LIMIT,

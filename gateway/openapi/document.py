@@ -1,6 +1,6 @@
-"""The OpenAPI 3.1 document, made of what the `openapi_*` modules declare.
+"""The OpenAPI 3.1 document, made of what the modules beside this one declare.
 
-One schema for one thing: requests from the models that judge them, answers from `openapi_models`,
+One schema for one thing: requests from the models that judge them, answers from `models`,
 inputs and results from the job types. The document is the same for everyone and for ever in one
 process, so it is made once.
 """
@@ -15,22 +15,22 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from gateway import (
-    openapi_deliveries,
-    openapi_endpoints,
-    openapi_files,
-    openapi_jobs,
-    openapi_keys,
-    openapi_lists,
-    openapi_routes,
-    openapi_streams,
-    openapi_system,
-)
 from gateway.handlers import JobType
-from gateway.openapi_events import Message, messages
-from gateway.openapi_examples import Examples
-from gateway.openapi_models import ProblemDocument
-from gateway.openapi_operations import (
+from gateway.openapi import (
+    deliveries,
+    endpoints,
+    files,
+    jobs,
+    keys,
+    lists,
+    routes,
+    streams,
+    system,
+)
+from gateway.openapi.events import Message, messages
+from gateway.openapi.examples import Examples
+from gateway.openapi.models import ProblemDocument
+from gateway.openapi.operations import (
     RATE_LIMIT,
     Answer,
     Content,
@@ -72,31 +72,31 @@ in requests; answers may get new ones. Refusals are `application/problem+json` (
 `code` for programs. HEAD works wherever GET does, and OPTIONS needs no credentials."""
 
 _TAGS: Mapping[str, str] = {
-    openapi_jobs.TAG: "Submit work, ask how it stands, fetch what came of it.",
-    openapi_streams.TAG: "Follow a job without polling.",
-    openapi_routes.TAG: "Job types at addresses of their own.",
-    openapi_files.TAG: "Inputs that are uploaded ahead.",
-    openapi_endpoints.TAG: "Where callbacks go, and what signs them.",
-    openapi_deliveries.TAG: "How callbacks went, attempt by attempt.",
-    openapi_keys.TAG: "API keys and tenants; for operators.",
-    openapi_system.TAG: "The gateway on itself.",
+    jobs.TAG: "Submit work, ask how it stands, fetch what came of it.",
+    streams.TAG: "Follow a job without polling.",
+    routes.TAG: "Job types at addresses of their own.",
+    files.TAG: "Inputs that are uploaded ahead.",
+    endpoints.TAG: "Where callbacks go, and what signs them.",
+    deliveries.TAG: "How callbacks went, attempt by attempt.",
+    keys.TAG: "API keys and tenants; for operators.",
+    system.TAG: "The gateway on itself.",
 }
 
 
 def operations(
-    examples: Examples, job_types: tuple[JobType, ...], routes: tuple[JobRoute, ...]
+    examples: Examples, job_types: tuple[JobType, ...], paths: tuple[JobRoute, ...]
 ) -> tuple[Operation, ...]:
     """Return every operation of the API."""
     return (
-        *openapi_jobs.operations(examples, job_types),
-        *openapi_lists.operations(examples, openapi_jobs.TAG),
-        *openapi_streams.operations(examples),
-        *openapi_routes.operations(examples, routes),
-        *openapi_files.operations(examples),
-        *openapi_endpoints.operations(examples),
-        *openapi_deliveries.operations(examples),
-        *openapi_keys.operations(examples),
-        *openapi_system.operations(),
+        *jobs.operations(examples, job_types),
+        *lists.operations(examples, jobs.TAG),
+        *streams.operations(examples),
+        *routes.operations(examples, paths),
+        *files.operations(examples),
+        *endpoints.operations(examples),
+        *deliveries.operations(examples),
+        *keys.operations(examples),
+        *system.operations(),
     )
 
 

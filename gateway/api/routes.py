@@ -15,8 +15,8 @@ from starlette.routing import Route
 from config import ids
 from gateway.access import Access
 from gateway.admission import Admission
-from gateway.api import JobsApi
-from gateway.api_streams import JobWatchers
+from gateway.api.jobs import JobsApi
+from gateway.api.streams import JobWatchers
 from gateway.artifacts import ArtifactStore, ArtifactTooLarge, input_path
 from gateway.auth import Principal
 from gateway.bodies import JSON, boundary_of, limited, parse_json

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
-from gateway.client_exchange import Exchange, job_path, turns
-from gateway.client_models import (
+from gateway.client.exchange import Exchange, job_path, turns
+from gateway.client.models import (
     ENDED,
     Job,
     JobCancelled,
@@ -17,8 +17,8 @@ from gateway.client_models import (
     UnexpectedAnswer,
     WaitTimeout,
 )
-from gateway.client_steps import Ask, Emit, Flow, NoReply, Pause, Read, Reply
-from gateway.client_stream import Message, StreamParser, StreamTooLong
+from gateway.client.steps import Ask, Emit, Flow, NoReply, Pause, Read, Reply
+from gateway.client.stream import Message, StreamParser, StreamTooLong
 
 LONGEST_HOLD = 30
 """Seconds that the gateway may hold back an answer (`Prefer: wait`)."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from config.clock import SECOND, rfc3339
-from gateway.openapi_examples import AT, JOB_ID, TICKET, Examples
-from gateway.openapi_models import JobDocument, TicketDocument
-from gateway.openapi_operations import (
+from gateway.openapi.examples import AT, JOB_ID, TICKET, Examples
+from gateway.openapi.models import JobDocument, TicketDocument
+from gateway.openapi.operations import (
     LOCATION,
     TEXT,
     Answer,

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin, urlsplit
 
-from gateway.client_files import Body
-from gateway.client_models import Job, UnexpectedAnswer, WaitTimeout
-from gateway.client_steps import Ask, Flow, NoReply, Pause, Reply, failure_of, problem_of
+from gateway.client.files import Body
+from gateway.client.models import Job, UnexpectedAnswer, WaitTimeout
+from gateway.client.steps import Ask, Flow, NoReply, Pause, Reply, failure_of, problem_of
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gateway.handlers import JobType
-from gateway.openapi_examples import JOB_ID, Examples, parts_of, submissions
-from gateway.openapi_models import JobDocument
-from gateway.openapi_operations import (
+from gateway.openapi.examples import JOB_ID, Examples, parts_of, submissions
+from gateway.openapi.models import JobDocument
+from gateway.openapi.operations import (
     BYTES,
     ETAG,
     IF_NONE_MATCH,
@@ -23,7 +23,7 @@ from gateway.openapi_operations import (
     links,
     path_parameter,
 )
-from gateway.openapi_streams import APPLIED, PREFER, waited
+from gateway.openapi.streams import APPLIED, PREFER, waited
 from gateway.schemas import SubmitRequest
 
 TAG = "Jobs"

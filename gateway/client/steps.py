@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias, TypeVar
 
-from gateway.client_files import Body
-from gateway.client_models import (
+from gateway.client.files import Body
+from gateway.client.models import (
     GatewayClientError,
     JobEvent,
     JobExpired,

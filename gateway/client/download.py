@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from gateway.client_exchange import Exchange, turns
-from gateway.client_files import Sink
-from gateway.client_models import DownloadFailed, NoAnswer, UnexpectedAnswer
-from gateway.client_steps import Ask, Do, Flow, NoReply, Pause, Read, Reply, reason_of
+from gateway.client.exchange import Exchange, turns
+from gateway.client.files import Sink
+from gateway.client.models import DownloadFailed, NoAnswer, UnexpectedAnswer
+from gateway.client.steps import Ask, Do, Flow, NoReply, Pause, Read, Reply, reason_of
 
 _RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)", re.ASCII)
 

@@ -13,9 +13,9 @@ from config.ids import random_float
 from gateway.access import Access, Reader
 from gateway.admission import Admission
 from gateway.answers import Answers
-from gateway.api_control import JobControl
-from gateway.api_lists import JobLists
-from gateway.api_streams import JobWatchers, hold, note_reading
+from gateway.api.control import JobControl
+from gateway.api.lists import JobLists
+from gateway.api.streams import JobWatchers, hold, note_reading
 from gateway.auth import Principal
 from gateway.bodies import body_kind, boundary_of, limited, parse_json, read_json
 from gateway.documents import retry_after, version

@@ -1,17 +1,4 @@
-"""Clients of a gateway: submit work, wait for it, fetch what came of it.
-
-    with Client("https://gateway.example", api_key) as client:
-        job = client.submit("document.analyze", {"document": {"part": "f"}}, files={"f": path})
-        job = client.wait(job, timeout=300)
-        client.download(job.results["artifacts"][0], "report.pdf")
-
-`AsyncClient` is the same with `await`. Both need Python and httpx, and of this project the files
-whose names begin with `client`: they may be copied.
-
-Requests are repeated on connection errors and on 429, 502, 503 and 504, as `Patience` and
-Retry-After say, and each is one that may be sent twice: a submission carries an Idempotency-Key.
-What can go wrong is listed in `gateway.client_models`.
-"""
+"""The two drivers of the client: one blocks, one awaits; what they do is in `core`."""
 
 from __future__ import annotations
 
@@ -25,46 +12,18 @@ from typing import Any, BinaryIO, Generic, Self, TypeVar, Unpack, assert_never
 
 import httpx
 
-from gateway.client_core import Calls, ListFilters, SubmitOptions, chance
-from gateway.client_download import ArtifactLike
-from gateway.client_exchange import Exchange, Patience
-from gateway.client_files import Body, FileSource, Upload
-from gateway.client_models import (
-    DownloadFailed,
+from gateway.client.core import Calls, ListFilters, SubmitOptions, chance
+from gateway.client.download import ArtifactLike
+from gateway.client.exchange import Exchange, Patience
+from gateway.client.files import Body, FileSource, Upload
+from gateway.client.models import (
     File,
-    GatewayClientError,
     Job,
-    JobCancelled,
     JobEvent,
-    JobExpired,
-    JobFailed,
-    NoAnswer,
     Page,
-    ProblemError,
     UnexpectedAnswer,
-    WaitTimeout,
 )
-from gateway.client_steps import Ask, Do, Emit, Flow, NoReply, Pause, Read, Reply
-
-__all__ = [
-    "AsyncClient",
-    "Client",
-    "DownloadFailed",
-    "File",
-    "GatewayClientError",
-    "Job",
-    "JobCancelled",
-    "JobEvent",
-    "JobExpired",
-    "JobFailed",
-    "NoAnswer",
-    "Page",
-    "Patience",
-    "ProblemError",
-    "UnexpectedAnswer",
-    "Upload",
-    "WaitTimeout",
-]
+from gateway.client.steps import Ask, Do, Emit, Flow, NoReply, Pause, Read, Reply
 
 MAX_ANSWER = 64 * 2**20
 """Bytes that an answer may have which is no download and no event stream."""

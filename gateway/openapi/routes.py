@@ -10,10 +10,10 @@ from typing import Any, cast
 from pydantic import BaseModel, Field, create_model
 
 from gateway.handlers import InputInvalid
-from gateway.openapi_examples import CALLBACK_URL, Examples, input_of
-from gateway.openapi_jobs import KEY, SUBMIT_PROBLEMS, accepted
-from gateway.openapi_operations import JSON, Content, Example, Operation
-from gateway.openapi_streams import PREFER, waited
+from gateway.openapi.examples import CALLBACK_URL, Examples, input_of
+from gateway.openapi.jobs import KEY, SUBMIT_PROBLEMS, accepted
+from gateway.openapi.operations import JSON, Content, Example, Operation
+from gateway.openapi.streams import PREFER, waited
 from gateway.routes import CALLBACK_URL as CALLBACK_MEMBER
 from gateway.routes import JobRoute
 from gateway.schemas import CallbackUrl

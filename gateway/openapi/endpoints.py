@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from config.clock import rfc3339
-from gateway.openapi_examples import AT, CALLBACK_URL, Examples, identifier
-from gateway.openapi_models import EndpointDocument, EndpointList, SecretDocument
-from gateway.openapi_operations import (
+from gateway.openapi.examples import AT, CALLBACK_URL, Examples, identifier
+from gateway.openapi.models import EndpointDocument, EndpointList, SecretDocument
+from gateway.openapi.operations import (
     JSON_BODY_PROBLEMS,
     LOCATION,
     Content,

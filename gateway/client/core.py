@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, Literal, TypedDict
 from urllib.parse import quote, urlencode
 
-from gateway.client_download import ArtifactLike, Downloader
-from gateway.client_exchange import Exchange, job_id, job_path
-from gateway.client_files import Body, FileSource, Upload, form, quoted, sink_of, source_of
-from gateway.client_models import File, Job, JobExpired, Page, UnexpectedAnswer
-from gateway.client_steps import Flow, Reply
-from gateway.client_watch import Watcher
+from gateway.client.download import ArtifactLike, Downloader
+from gateway.client.exchange import Exchange, job_id, job_path
+from gateway.client.files import Body, FileSource, Upload, form, quoted, sink_of, source_of
+from gateway.client.models import File, Job, JobExpired, Page, UnexpectedAnswer
+from gateway.client.steps import Flow, Reply
+from gateway.client.watch import Watcher
 
 
 class SubmitOptions(TypedDict, total=False):

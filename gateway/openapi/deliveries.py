@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from config.clock import SECOND, rfc3339
-from gateway.api_deliveries import attempt_document
-from gateway.openapi_examples import AT, CALLBACK_URL, JOB_ID, Examples, identifier
-from gateway.openapi_models import DeliveryDocument, DeliveryList
-from gateway.openapi_operations import Operation, json_answer, links, path_parameter
+from gateway.api.deliveries import attempt_document
+from gateway.openapi.examples import AT, CALLBACK_URL, JOB_ID, Examples, identifier
+from gateway.openapi.models import DeliveryDocument, DeliveryList
+from gateway.openapi.operations import Operation, json_answer, links, path_parameter
 
 TAG = "Deliveries"
 

@@ -7,9 +7,9 @@ from typing import get_args
 from config.clock import SECOND, rfc3339
 from gateway.listing import MAX_LIMIT, make_cursor
 from gateway.models import Status
-from gateway.openapi_examples import AT, JOB_ID, Examples
-from gateway.openapi_models import JobList
-from gateway.openapi_operations import (
+from gateway.openapi.examples import AT, JOB_ID, Examples
+from gateway.openapi.models import JobList
+from gateway.openapi.operations import (
     CURSOR,
     LIMIT,
     NEXT_LINK,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.openapi_models import TypeList
-from gateway.openapi_operations import (
+from gateway.openapi.models import TypeList
+from gateway.openapi.operations import (
     ETAG,
     IF_NONE_MATCH,
     TEXT,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from config.clock import SECOND, rfc3339
-from gateway.openapi_examples import AT, FILE_ID, SHA256, Examples
-from gateway.openapi_jobs import bytes_answers
-from gateway.openapi_models import FileDocument
-from gateway.openapi_operations import (
+from gateway.openapi.examples import AT, FILE_ID, SHA256, Examples
+from gateway.openapi.jobs import bytes_answers
+from gateway.openapi.models import FileDocument
+from gateway.openapi.operations import (
     BYTES,
     IF_NONE_MATCH,
     LOCATION,

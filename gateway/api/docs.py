@@ -12,14 +12,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.models import compact
-from gateway.openapi import openapi
+from gateway.openapi.document import openapi
 from gateway.problems import Problem
 from gateway.resource import matches, resource
 from gateway.routes import job_routes
 from gateway.services import Services
 from gateway.urls import Urls
 
-_PAGES: Final = Path(__file__).with_name("pages")
+_PAGES: Final = Path(__file__).parents[1] / "pages"
 _ASSETS: Final = {"docs.css": "text/css", "docs.js": "text/javascript"}
 _CACHE: Final = {"Cache-Control": "public, no-cache"}
 _PAGE_HEADERS: Final = {

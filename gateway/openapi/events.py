@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from gateway.openapi_examples import Examples, identifier
-from gateway.openapi_models import JobEvent
-from gateway.openapi_operations import Content, Example, Parameter
+from gateway.openapi.examples import Examples, identifier
+from gateway.openapi.models import JobEvent
+from gateway.openapi.operations import Content, Example, Parameter
 from gateway.schemas import Event
 
 _SAYS: Mapping[Event, str] = {
