@@ -57,6 +57,13 @@ class _Life(Middleware):
             _log.error("worker.not_started", extra={"error": str(error)})
             raise SystemExit(1) from error
 
+    def after_worker_boot(self, _broker: Broker, consumers: Consumers) -> None:
+        self._worker.attend(
+            lambda: all(
+                thread.is_alive() for thread in (*consumers.consumers.values(), *consumers.workers)
+            )
+        )
+
     def before_worker_shutdown(self, _broker: Broker, _consumers: Consumers) -> None:
         self._worker.wind_down()
 

@@ -80,6 +80,7 @@ class Worker:
         self._threads = settings.worker.threads
         self._grace = settings.worker.grace_seconds
         self._stopping = threading.Event()
+        self._consumes: Callable[[], bool] = lambda: True
         self._thread = threading.Thread(target=self._run_loop, name="store", daemon=True)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -96,6 +97,10 @@ class Worker:
         """
         self._thread.start()
         self.call(self._begin())
+
+    def attend(self, consumes: Callable[[], bool]) -> None:
+        """Leave service once `consumes` says that Dramatiq's threads are not all alive."""
+        self._consumes = consumes
 
     def wind_down(self) -> None:
         """Take no further job; see that those under way are over, or handed back, in time."""
@@ -152,6 +157,10 @@ class Worker:
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             now = self.services.clock.monotonic()
+            if not (self._consumes() or self.is_stopping):
+                # Dramatiq starts a consumer that fails anew, but not a thread that died.
+                _log.critical("worker.thread_died")
+                _leave_service()
             for held in self.leases.all():
                 if now > held.deadline + OVERTIME and not held.is_lost:
                     _log.error("worker.deadline_ignored", extra={"job": held.job.id})

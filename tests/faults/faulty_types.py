@@ -6,12 +6,14 @@ that it also tells of attempts which the gateway never heard the end of.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from dramatiq.worker import ConsumerThread
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from gateway.handlers import Artifact, JobContext, JobError, JobModel, job_type
@@ -170,3 +172,15 @@ def lines(record: Path) -> list[str]:
 def _wait_to_be_killed(record: str, moment: str) -> None:
     note(record, moment)
     threading.Event().wait(_PATIENCE)
+
+
+@job_type("faulty.kill_consumer", timeout=600, max_attempts=1, example={"record": "/tmp/record"})
+def kill_consumer(job: JobContext, given: CountInput) -> CountResult:
+    """End the threads that fetch this process's messages, in a way that Dramatiq does not mend."""
+    note(given.record, f"{job.id} {job.attempt} {os.getpid()}")
+    for thread in threading.enumerate():
+        if isinstance(thread, ConsumerThread) and thread.ident is not None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+            )
+    return CountResult(payload=given.payload, attempt=job.attempt)

@@ -77,6 +77,15 @@ def test_a_thread_that_ignores_its_deadline_ends_its_attempt_and_its_process(
     assert [json.loads(body)["data"]["errorCode"] for _, body in box.received] == ["timeout"]
 
 
+def test_a_worker_without_its_consumer_is_replaced(gateway: Gateway, record: Record) -> None:
+    before = gateway.pid("worker")
+    dying = gateway.submit(type="faulty.kill_consumer", input={"record": str(record.path)})
+    assert gateway.ended(dying["jobId"])["status"] == "completed"
+    assert eventually(lambda: gateway.replaced("worker", before))
+    job = gateway.submit(type="faulty.count", input={"record": str(record.path)})
+    assert gateway.ended(job["jobId"])["status"] == "completed"
+
+
 def test_a_worker_that_stops_hands_its_jobs_back_at_once(gateway: Gateway, record: Record) -> None:
     length = {"seconds": 2, "steps": 40}
     # The only attempt they have: one that is handed back must not use it up.

@@ -11,6 +11,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tests.processes import eventually
 from tests.running import Gateway, inbox
 
 SAMPLE = Path(__file__).parents[2] / "scripts" / "sample" / "river-restoration.pdf"
@@ -204,3 +205,20 @@ def test_an_expired_job_is_gone(gateway: Gateway) -> None:
     assert gone.json()["jobStatus"] == "completed"
     assert gone.json()["jobId"] == job["jobId"]
     assert gateway.client.get(f"{url}/result").status_code == 410
+
+
+def test_results_that_nobody_reads_are_announced_before_they_go(
+    gateway: Gateway, httpserver: HTTPServer
+) -> None:
+    box = inbox(httpserver, "/expiring")
+    job = gateway.submit(
+        type="demo.echo",
+        input={"payload": "unread"},
+        callbackUrl=box.url,
+        callback={"events": ["job.expiring"]},
+        resultTtlSeconds=4,
+    )
+    assert eventually(lambda: bool(box.received))
+    event = json.loads(box.received[0][1])
+    assert (event["type"], event["data"]["jobId"]) == ("job.expiring", job["jobId"])
+    assert event["data"]["results"] == {"payload": "unread"}
