@@ -58,11 +58,23 @@ class _Life(Middleware):
             raise SystemExit(1) from error
 
     def after_worker_boot(self, _broker: Broker, consumers: Consumers) -> None:
+        self._stop_at_the_signal()
         self._worker.attend(
             lambda: all(
                 thread.is_alive() for thread in (*consumers.consumers.values(), *consumers.workers)
             )
         )
+
+    def _stop_at_the_signal(self) -> None:
+        """Take no job from the signal on: Dramatiq's loop sees it up to a second later."""
+        heed = signal.getsignal(signal.SIGTERM)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._worker.wind_down()
+            if callable(heed):
+                heed(number, frame)
+
+        signal.signal(signal.SIGTERM, stop)
 
     def before_worker_shutdown(self, _broker: Broker, _consumers: Consumers) -> None:
         self._worker.wind_down()
