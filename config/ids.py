@@ -67,15 +67,6 @@ def partition_of(identifier: str) -> int:
     return int(_match(identifier)[1])
 
 
-def hour_of(identifier: str) -> str:
-    """Return the four digits that stand for the hour of the object's making.
-
-    Raises:
-        ValueError: it does not have an identifier's shape.
-    """
-    return _match(identifier)[2]
-
-
 def choose_partition(key: str, partitions: int) -> int:
     """Return the partition of `key`: the same on every host and in every release."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % partitions

@@ -4,8 +4,6 @@
 frozen `Settings` or raises one `SettingsError` with every problem found.
 """
 
-import base64
-import binascii
 import os
 import re
 import tomllib
@@ -26,6 +24,8 @@ from pydantic import (
     ValidationError,
 )
 
+from config.ids import MAX_PARTITIONS
+from config.keys import parse_keys
 from config.layers import DEFAULTS, ENVIRONMENT, PREFIX, Draft, Tree, Variable, gather
 
 LEASE_MARGIN_SECONDS: Final = 10
@@ -97,17 +97,10 @@ def _existing_folder(path: Path) -> Path:
 
 
 def _sealing_keys(secret: SecretStr) -> SecretStr:
-    """Checks the shape only; `delivery.sealing.KeyRing.parse` makes use of it."""
-    for entry in filter(
-        None, map(str.strip, secret.get_secret_value().replace(",", "\n").split("\n"))
-    ):
-        kid, colon, encoded = entry.partition(":")
-        try:
-            key = base64.b64decode(encoded, validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-        if not kid or not colon or len(key) != 32:
-            raise ValueError("every key must be kid:base64 of 32 bytes")
+    """Judge keys that are given; that some are needed is judged with the other settings."""
+    text = secret.get_secret_value()
+    if text.strip():
+        parse_keys(text)
     return secret
 
 
@@ -182,7 +175,7 @@ class StoreSettings(_Section):
     """The durable store."""
 
     url: StoreUrl
-    partitions: Annotated[int, Field(ge=1, le=100)]
+    partitions: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)]
     socket_timeout_seconds: Seconds
     max_connections: Annotated[int, Field(ge=1, le=10_000)]
     maxmemory_bytes: Annotated[int, Field(ge=16 * 2**20, le=2**50)]
@@ -262,7 +255,6 @@ class DeliverySettings(_Section):
     connect_timeout_seconds: Seconds
     first_byte_timeout_seconds: Seconds
     total_timeout_seconds: Annotated[float, Field(gt=0, le=3600)]
-    answer_limit_bytes: Bytes
     allow_http: bool
     allow_loopback: bool
     ports: Annotated[tuple[Port, ...], Field(max_length=1000)]

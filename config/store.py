@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -218,6 +218,25 @@ class Store:
             yield subscription
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def listen(
+        self, channels: Collection[str], heard: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """Call `heard` with the channel of each message, for ever, whatever becomes of connections.
+
+        It is also called for each channel whenever listening begins: what was said before is lost,
+        so it is the time to read what the messages speak of. What `heard` raises as `StoreError`
+        begins the listening anew.
+        """
+        again = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            retry=retry_if_exception_type((StoreError, OSError)),
+        )
+        async for attempt in again:
+            with attempt:
+                async with self.subscription(*channels) as subscription:
+                    async for channel in subscription:
+                        await heard(channel)
 
     async def ready(self, patience: float) -> None:
         """Wait until the store answers, at most `patience` seconds.

@@ -7,9 +7,6 @@ from the store. Nonces are random, so one key is good for 2^32 values (NIST SP 8
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -19,11 +16,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from config import ids
+from config.keys import KEY_SIZE, check_keys, parse_keys
 from delivery.errors import SealError
 
-_KEY_SIZE = 32
 _NONCE_SIZE = 12
-_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 
 
 class KeyRing:
@@ -33,41 +29,26 @@ class KeyRing:
     """
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        """Take `keys` by id, in order; see `parse` for what is demanded of them."""
-        if not keys:
-            raise SealError("sealing keys: at least one is needed")
-        for kid, key in keys.items():
-            if not _KEY_ID.fullmatch(kid):
-                raise SealError("sealing keys: an id is 1 to 32 letters, digits, '_' or '-'")
-            if len(key) != _KEY_SIZE:
-                raise SealError(f"sealing keys: {kid}: a key is {_KEY_SIZE} bytes, not {len(key)}")
+        """Take `keys` by id, in order; see `config.keys` for what is demanded of them."""
+        try:
+            check_keys(keys)
+        except ValueError as error:
+            raise SealError(f"sealing keys: {error}") from error
         self._first = next(iter(keys))
         self._ciphers = MappingProxyType({kid: AESGCM(key) for kid, key in keys.items()})
         self._keys = tuple(keys.values())
 
     @classmethod
     def parse(cls, text: str) -> KeyRing:
-        """Read `kid:base64 of 32 bytes`, one a line or separated by commas.
-
-        Blank lines and lines that start with `#` are skipped.
+        """Read keys as `config.keys.parse_keys` does.
 
         Raises:
             SealError: naming the entry at fault, never showing a key.
         """
-        keys: dict[str, bytes] = {}
-        lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
-        entries = (entry.strip() for line in lines for entry in line.split(","))
-        for number, entry in enumerate(filter(None, entries), start=1):
-            kid, colon, encoded = entry.partition(":")
-            if not colon:
-                raise SealError(f"sealing keys: entry {number} is not 'kid:base64'")
-            if kid in keys:
-                raise SealError(f"sealing keys: entry {number} repeats the id of an earlier one")
-            try:
-                keys[kid] = base64.b64decode(encoded, validate=True)
-            except (binascii.Error, ValueError) as error:
-                raise SealError(f"sealing keys: entry {number} is not base64") from error
-        return cls(keys)
+        try:
+            return cls(parse_keys(text))
+        except ValueError as error:
+            raise SealError(f"sealing keys: {error}") from error
 
     def seal(self, plaintext: bytes, *, row: str) -> bytes:
         """Return `plaintext` sealed with the first key, to be opened only for the same `row`."""
@@ -102,4 +83,4 @@ class KeyRing:
 
 
 def _derive(key: bytes, purpose: str) -> bytes:
-    return HKDF(algorithm=SHA256(), length=_KEY_SIZE, salt=None, info=purpose.encode()).derive(key)
+    return HKDF(algorithm=SHA256(), length=KEY_SIZE, salt=None, info=purpose.encode()).derive(key)

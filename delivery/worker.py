@@ -264,23 +264,14 @@ class DeliveryWorker:
         channels = {
             f"{partition_prefix(partition)}wake:delivery": partition for partition in self._due
         }
-        async for attempt_ in AsyncRetrying(
-            wait=wait_random_exponential(multiplier=0.1, max=2),
-            retry=retry_if_exception_type((StoreError, OSError)),
-        ):
-            with attempt_:
-                await self._listen_to(channels)
 
-    async def _listen_to(self, channels: dict[str, int]) -> None:
-        async with self._store.subscription(*channels) as messages:
-            self._mark_due(*channels.values())
-            async for channel in messages:
-                self._mark_due(channels[channel])
+        async def mark(channel: str) -> None:
+            self._mark_due(channels[channel])
 
-    def _mark_due(self, *partitions: int) -> None:
-        now = self._clock.monotonic()
-        for partition in partitions:
-            self._due[partition] = now
+        await self._store.listen(channels, mark)
+
+    def _mark_due(self, partition: int) -> None:
+        self._due[partition] = self._clock.monotonic()
         self._wake.set()
 
     async def _wind_down(self) -> None:

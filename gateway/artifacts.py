@@ -151,11 +151,6 @@ class ArtifactStore:
         with _translated(url):
             self._store: ObjectStore = from_url(url, mkdir=True) if local else from_url(url)
 
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine, or those that share the directory, can read what is kept."""
-        return self._root is not None
-
     async def put(self, path: str, stream: AsyncIterator[bytes], *, limit: int) -> Stored:
         """Keep all of `stream` under `path`, replacing what was there.
 

@@ -6,22 +6,19 @@ is what they tell each other.
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import inspect
-import json
 import logging
 import os
 import resource
 import select
 import socket
 import sys
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from config.clock import SystemClock
 from gateway.artifacts import ArtifactStore
@@ -35,7 +32,6 @@ _log = logging.getLogger("gateway.child")
 _clock = SystemClock()
 
 _BLOCK: Final = 256 * 1024
-_MAX_INPUT: Final = 64 * 1024**2
 _IS_LINUX: Final = sys.platform == "linux"
 
 
@@ -176,23 +172,9 @@ def attempt(job: ChildJob, registry: Registry, line: Line, artifacts_url: str) -
 
 def _call(job: ChildJob, registry: Registry, context: IsolatedJob) -> JsonObject:
     kind = registry.get(job.type)
-    given = kind.parse_input(_input(job, context))
+    given = kind.parse_input(context.read_input(job.input, job.input_file))
     with _bounded_memory(kind.memory_bytes):
-        result = kind.function(context, given)
-        if inspect.isawaitable(result):
-            result = asyncio.run(_awaited(result))
-        return kind.dump_result(result)
-
-
-async def _awaited(result: Awaitable[Any]) -> Any:
-    return await result
-
-
-def _input(job: ChildJob, context: IsolatedJob) -> Any:
-    if job.input_file is None:
-        return job.input
-    with context.artifacts.local_copy(job.input_file.path) as kept:
-        return json.loads(kept.read(_MAX_INPUT))
+        return kind.run(context, given)
 
 
 def _raised(error: str, code: str = "handler_error", *, retry: bool = False) -> bytes:

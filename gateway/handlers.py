@@ -26,6 +26,7 @@ HandlersError(GatewayError): the root.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import re
@@ -298,6 +299,18 @@ class JobType:
             return self.input_model.model_validate(value, by_alias=True, by_name=False)
         except ValidationError as error:
             raise InputInvalid(self.name, _faults(error)) from None
+
+    def run(self, job: JobContext, given: BaseModel) -> dict[str, Any]:
+        """Call the handler and return its result as JSON; an async one gets a loop of its own.
+
+        Raises:
+            ResultInvalid: it is not of the declared model.
+            JobError, JobCancelled: as the handler raised them; so does any other exception.
+        """
+        result = self.function(job, given)
+        if self.is_async:
+            result = asyncio.run(result)
+        return self.dump_result(result)
 
     def dump_result(self, result: object) -> dict[str, Any]:
         """Return a handler's result as JSON.

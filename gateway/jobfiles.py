@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gateway.artifacts import ArtifactStore, output_path
 from gateway.handlers import Artifact, FileInfo, FileRef, JobError, artifact_uri
@@ -49,6 +50,13 @@ class JobFiles:
     def saved(self) -> Mapping[str, StoredFile]:
         """The artifacts kept so far, by name."""
         return self._saved
+
+    def read_input(self, inline: Any, file: StoredFile | None) -> Any:
+        """Return the job's input, decoded: `inline`, or what `file` holds that was too large."""
+        if file is None:
+            return inline
+        with self.artifacts.local_copy(file.path) as kept:
+            return json.loads(kept.read(file.size))
 
     def open(self, file: FileRef) -> BinaryIO:
         """Open an uploaded file for reading, seekable; closed with the attempt at the latest."""

@@ -13,9 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
 
-from tenacity import AsyncRetrying, retry_if_exception_type
-from tenacity.wait import wait_random_exponential
-
 from config.clock import SECOND, Clock
 from config.ids import partition_of, random_float, random_text
 from config.store import Store, StoreError, partition_prefix
@@ -232,15 +229,11 @@ class Leases:
             f"{partition_prefix(partition)}wake:worker:{self.process}"
             for partition in range(partitions)
         ]
-        async for attempt in AsyncRetrying(
-            wait=wait_random_exponential(multiplier=0.1, max=2),
-            retry=retry_if_exception_type((StoreError, OSError)),
-        ):
-            with attempt:
-                async with self._store.subscription(*channels) as messages:
-                    await self.renew()
-                    async for _ in messages:
-                        await self.renew()
+
+        async def look(_channel: str) -> None:
+            await self.renew()
+
+        await self._store.listen(channels, look)
 
     def _missing(self, held: Held) -> None:
         with self._lock:

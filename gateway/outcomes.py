@@ -18,18 +18,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from tenacity import RetryCallState, Retrying
-from tenacity.wait import wait_chain, wait_fixed
-
-from config.clock import SECOND
+from delivery.retry import Gaps
 from gateway.models import Job, Status
-
-JITTER = 0.2
-"""The largest part of a gap that is added to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +102,13 @@ class Leave:
 NextStep = Finish | Again | HandBack | Leave
 
 
-def decide(job: Job, outcome: AttemptOutcome, *, gaps: Sequence[float], rand: float) -> NextStep:
+def decide(job: Job, outcome: AttemptOutcome, *, gaps: Gaps, rand: float) -> NextStep:
     """Return what follows from an attempt at `job`.
 
     Args:
         job: as it was claimed: `attempt` counts this one.
         outcome: of the attempt.
-        gaps: seconds between attempts; the last one repeats.
+        gaps: between attempts.
         rand: a number in [0, 1) that places the wait within its jitter.
     """
     match outcome:
@@ -128,18 +121,8 @@ def decide(job: Job, outcome: AttemptOutcome, *, gaps: Sequence[float], rand: fl
         case Abandoned():
             return Leave()
         case Raised(retry=True) if job.attempt < job.max_attempts:
-            return Again(delay=_gap(gaps, job.attempt, rand))
+            return Again(delay=gaps.wait(job.attempt - 1, rand))
         case Raised(error=error, code=code):
             return Finish(status="failed", error=error, error_code=code)
         case _:
             assert_never(outcome)
-
-
-_NO_CALL = Retrying(reraise=True)
-
-
-def _gap(gaps: Sequence[float], attempt: int, rand: float) -> int:
-    state = RetryCallState(_NO_CALL, None, (), {})
-    state.attempt_number = attempt
-    wait = wait_chain(*(wait_fixed(gap) for gap in gaps))(state)
-    return round(wait * (1 + JITTER * rand) * SECOND)

@@ -14,8 +14,6 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from dramatiq.brokers.redis import RedisBroker
-from tenacity import AsyncRetrying, retry_if_exception_type
-from tenacity.wait import wait_random_exponential
 
 from config.clock import SECOND
 from config.ids import random_float
@@ -218,15 +216,11 @@ class Relay:
             f"{partition_prefix(partition)}wake:relay"
             for partition in range(self._outbox.partitions)
         ]
-        async for attempt in AsyncRetrying(
-            wait=wait_random_exponential(multiplier=0.1, max=2),
-            retry=retry_if_exception_type((StoreError, OSError)),
-        ):
-            with attempt:
-                async with self._services.store.subscription(*channels) as messages:
-                    self._wake.set()
-                    async for _ in messages:
-                        self._wake.set()
+
+        async def wake(_channel: str) -> None:
+            self._wake.set()
+
+        await self._services.store.listen(channels, wake)
 
 
 _REASONS = {

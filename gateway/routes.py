@@ -43,11 +43,6 @@ class JobRoute:
     job_type: JobType
     forms: Mapping[str, Form]
 
-    @property
-    def takes_files(self) -> bool:
-        """Whether any member of the input is an uploaded file."""
-        return "file" in self.forms.values()
-
     def member(self, part: str, *, is_file: bool) -> str:
         """Return the member that the part of this name stands for.
 

@@ -6,8 +6,6 @@ which was taken for lost and comes back late changes nothing.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -51,7 +49,6 @@ _PATIENCE = 600.0
 _RENDERINGS = 20
 """How often an end is rendered anew because the job changed meanwhile."""
 
-_MAX_INPUT = 64 * 1024**2
 _ERROR_LENGTH = 1_000
 
 
@@ -103,11 +100,8 @@ def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
         if kind.isolation == "process":
             results = worker.isolation.run(job, context, deadline=held.deadline, stop=held.stop)
             return Returned(results=results)
-        given = kind.parse_input(_input(held, worker))
-        result = kind.function(context, given)
-        if inspect.isawaitable(result):
-            result = asyncio.run(_awaited(result))
-        results = kind.dump_result(result)
+        given = kind.parse_input(context.read_input(job.input, job.input_file))
+        results = kind.run(context, given)
         compact(results).encode()
         return Returned(results=results)
     except JobCancelled:
@@ -135,24 +129,12 @@ def _stopped(held: Held) -> AttemptOutcome:
     )
 
 
-async def _awaited(result: Awaitable[Any]) -> Any:
-    return await result
-
-
-def _input(held: Held, worker: Worker) -> Any:
-    kept = held.job.input_file
-    if kept is None:
-        return held.job.input
-    return worker.read_json(kept, limit=_MAX_INPUT)
-
-
 def settle(
     held: Held, outcome: AttemptOutcome, saved: Mapping[str, StoredFile], worker: Worker
 ) -> None:
     """Decide what follows from the attempt, and write it."""
     record = _record(held, outcome, worker)
-    gaps = worker.services.settings.jobs.retry_gaps_seconds
-    step = decide(held.job, outcome, gaps=gaps, rand=random_float())
+    step = decide(held.job, outcome, gaps=worker.gaps, rand=random_float())
     results_file = _keep_large(held, step, worker)
     worker.call(_write(held, step, record, saved, results_file, worker))
 

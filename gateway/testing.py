@@ -10,9 +10,7 @@ artifacts are kept by the real artifact store in a directory that goes with the 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import inspect
 import io
 import mimetypes
 import tempfile
@@ -113,11 +111,8 @@ def run_handler(
             store=ArtifactStore(Path(directory).as_uri()),
             cancel_at=cancel_at,
         )
-        outcome = job_type.function(job, model)
-        if inspect.iscoroutine(outcome):
-            outcome = asyncio.run(outcome)
         return HandlerRun(
-            result=job_type.dump_result(outcome),
+            result=job_type.run(job, model),
             progress=tuple(job.reports),
             artifacts={name: job.read(name) for name in job.saved},
             slept=job.slept,

@@ -12,7 +12,6 @@ its place, and then stops the same way: a thread cannot be ended any other way.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -24,10 +23,11 @@ from config.settings import Settings
 from config.store import StoreError
 from config.tasks import background, cancel_all
 from delivery.configure import wait_for_store
+from delivery.retry import Gaps
 from gateway.callbacks import renderer_of
 from gateway.isolation import Isolation
 from gateway.leases import Held, Leases
-from gateway.models import StoredFile, compact
+from gateway.models import compact
 from gateway.services import Services, open_services
 
 _log = logging.getLogger("gateway.worker")
@@ -76,6 +76,7 @@ class Worker:
             clock=self.services.clock,
         )
         self.renderer = renderer_of(self.services)
+        self.gaps = Gaps(gaps=settings.jobs.retry_gaps_seconds)
         self._on_overtime = on_overtime
         self._threads = settings.worker.threads
         self._grace = settings.worker.grace_seconds
@@ -118,11 +119,6 @@ class Worker:
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run `coroutine` on the process's event loop and return its result; for other threads."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def read_json(self, file: StoredFile, *, limit: int) -> Any:
-        """Return the JSON that was too large for the store."""
-        with self.services.artifacts.local_copy(file.path) as kept:
-            return json.loads(kept.read(limit))
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)

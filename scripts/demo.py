@@ -21,7 +21,6 @@ POLL_SECONDS: Final = 0.1
 
 JOB_SECONDS: Final = 120.0
 CALLBACK_SECONDS: Final = 30.0
-MAX_REPORT_BYTES: Final = 20 * 2**20
 
 
 class DemoFailed(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-OK, FAILED, USAGE, PARTLY = 0, 1, 2, 3
+OK, FAILED, PARTLY = 0, 1, 3
 """Exit codes."""
 
 

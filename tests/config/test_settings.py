@@ -276,8 +276,14 @@ REFUSED = {
     ),
     "limits": ({"GATEWAY_DELIVERY_ENDPOINT_LIMIT_INITIAL": "65"}, "delivery.endpoint_limit_initi"),
     "ringing": ({"GATEWAY_JOBS_RING_AGAIN_SECONDS": "61"}, "jobs.ring_again_seconds: must not"),
-    "short key": ({"GATEWAY_SEALING_KEYS": "k1:AAAA"}, "sealing.keys: every key must be"),
-    "key without name": ({"GATEWAY_SEALING_KEYS": SEALING_KEY[2:]}, "sealing.keys: every key"),
+    "short key": (
+        {"GATEWAY_SEALING_KEYS": "k1:AAAA"},
+        "sealing.keys: k1: a key is 32 bytes, not 3",
+    ),
+    "key without name": (
+        {"GATEWAY_SEALING_KEYS": SEALING_KEY[2:]},
+        "sealing.keys: an id is 1 to 32",
+    ),
     "keys twice": ({"GATEWAY_SEALING_KEYS_FILE": "/x"}, "sealing.keys, sealing.keys_file: set one"),
     "no handlers": (
         {"GATEWAY_HANDLERS_PATH": "/nowhere/at/all"},

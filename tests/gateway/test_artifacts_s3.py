@@ -117,7 +117,6 @@ async def test_a_stream_is_kept_as_it_was(store: ArtifactStore, size: int) -> No
         assert content(copy.name) == copy.read() == data
         assert copy.seek(0) == 0
     assert content(copy.name) is None
-    assert not store.is_local
 
 
 @pytest.mark.parametrize("size", SIZES)

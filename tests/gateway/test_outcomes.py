@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.clock import SECOND
+from delivery.retry import DEFAULT_JITTER, Gaps
 from gateway.models import Job
 from gateway.outcomes import (
-    JITTER,
     Abandoned,
     Again,
     AttemptOutcome,
@@ -26,7 +26,7 @@ from gateway.outcomes import (
     decide,
 )
 
-GAPS = (1.0, 10.0)
+GAPS = Gaps(gaps=(1.0, 10.0))
 
 
 def a_job(attempt: int, max_attempts: int) -> Job:
@@ -73,17 +73,17 @@ def test_each_outcome_has_its_next_step(
     assert decide(a_job(attempt, 3), outcome, gaps=GAPS, rand=0.0) == step
 
 
-Gaps = st.lists(st.floats(0, 366 * 86_400), min_size=1, max_size=10)
+Seconds = st.lists(st.floats(0, 366 * 86_400), min_size=1, max_size=10)
 
 
-@given(gaps=Gaps, attempt=st.integers(1, 100), rand=st.floats(0, 1, exclude_max=True))
+@given(gaps=Seconds, attempt=st.integers(1, 100), rand=st.floats(0, 1, exclude_max=True))
 def test_a_gap_is_its_own_length_and_a_little_more(
     gaps: list[float], attempt: int, rand: float
 ) -> None:
-    step = decide(a_job(attempt, 101), raised(retry=True), gaps=gaps, rand=rand)
+    step = decide(a_job(attempt, 101), raised(retry=True), gaps=Gaps(gaps=tuple(gaps)), rand=rand)
     assert isinstance(step, Again)
     gap = gaps[min(attempt, len(gaps)) - 1]
-    assert round(gap * SECOND) <= step.delay <= round(gap * (1 + JITTER) * SECOND)
+    assert round(gap * SECOND) <= step.delay <= round(gap * (1 + DEFAULT_JITTER) * SECOND)
 
 
 Outcomes: st.SearchStrategy[Any] = st.one_of(
