@@ -5,54 +5,46 @@ frozen `Settings` or raises one `SettingsError` with every problem found.
 """
 
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
 )
 
-from config.ids import MAX_PARTITIONS
-from config.keys import parse_keys
 from config.layers import DEFAULTS, ENVIRONMENT, PREFIX, Draft, Tree, Variable, gather
+from config.sections import (
+    ApiSettings,
+    ArtifactsSettings,
+    BrokerSettings,
+    DeliverySettings,
+    Folder,
+    HttpRequestSettings,
+    JobsSettings,
+    RoutePath,
+    SealingSettings,
+    Section,
+    StoreSettings,
+    UpstreamName,
+    UpstreamSettings,
+    VideoSettings,
+    WorkerSettings,
+    folders,
+    web_address,
+)
 
 LEASE_MARGIN_SECONDS: Final = 10
 """Time left between the end of the slowest attempt and the end of its lease, to record it."""
 
-MAX_REQUEST_SECONDS: Final = 3_600
-"""The longest that `http.request` waits for an answer."""
-
-_STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
-_ARTIFACT_SCHEMES: Final = ("file://", "s3://", "gs://", "az://")
-
-# Not the grammar for what clients send: an operator may name a service beside the gateway, by a
-# short name or a private address. What is built on it is still one URL to every parser.
-_UPSTREAM_ADDRESS: Final = re.compile(
-    r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?P<port>:\d{1,5})?"
-    r"(?P<path>(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)*)",
-    re.ASCII,
-)
-_ROUTE: Final = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){1,8}", re.ASCII)
-_OWN_PATHS: Final = frozenset(
-    {"v1", "problems", "docs", "openapi.json", "jobs", "livez", "readyz", "metrics", ".well-known"}
-)
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
-_HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,8190}[!-~])?", re.ASCII)
-
 Profile = Literal["development", "production"]
-Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class SettingsError(Exception):
@@ -64,270 +56,13 @@ class SettingsError(Exception):
         super().__init__(f"the settings cannot be used:\n{lines}")
 
 
-def _scheme_of(*schemes: str) -> AfterValidator:
-    def check(url: str) -> str:
-        if url and not url.startswith(schemes):
-            raise ValueError(f"must start with {', '.join(schemes)}")
-        return url
-
-    return AfterValidator(check)
-
-
-def _web_address(url: str) -> str:
-    if not url:
-        return url
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an http or https URL with a host")
-    if parts.query or parts.fragment or parts.username or parts.password:
-        raise ValueError("must have no query, fragment or user name")
-    return url.rstrip("/")
-
-
-def _folders(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part for part in value.split(os.pathsep) if part)
-    return value
-
-
-def _existing_folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise ValueError(f"no such folder: {path}")
-    return path
-
-
-def _sealing_keys(secret: SecretStr) -> SecretStr:
-    """Judge keys that are given; that some are needed is judged with the other settings."""
-    text = secret.get_secret_value()
-    if text.strip():
-        parse_keys(text)
-    return secret
-
-
-def _upstream_address(url: str) -> str:
-    found = _UPSTREAM_ADDRESS.fullmatch(url)
-    if found is None:
-        raise ValueError(
-            "must be http or https, a host, and perhaps a port and a path; no query, fragment or "
-            "user name"
-        )
-    if found["port"] and not 1 <= int(found["port"][1:]) <= 65_535:
-        raise ValueError("must have a port from 1 to 65535")
-    if not {".", ".."}.isdisjoint(found["path"].lower().replace("%2e", ".").split("/")):
-        raise ValueError("must have no . or .. in its path")
-    return url.rstrip("/")
-
-
-def _route_path(path: str) -> str:
-    if not _ROUTE.fullmatch(path) or not {".", ".."}.isdisjoint(path.split("/")):
-        raise ValueError("must be a path such as /api/reports, without a slash at its end")
-    first = path.split("/")[1]
-    if first in _OWN_PATHS:
-        raise ValueError(f"must not begin with /{first}, which is the gateway's own")
-    return path
-
-
-def _header_name(name: str) -> str:
-    if not _HEADER_NAME.fullmatch(name):
-        raise ValueError("must be the name of an HTTP header")
-    return name.lower()
-
-
-def _header_value(value: SecretStr) -> SecretStr:
-    if not _HEADER_VALUE.fullmatch(value.get_secret_value()):
-        raise ValueError("must be printable ASCII without spaces around it")
-    return value
-
-
-def _origin(origin: str) -> str:
-    parts = urlsplit(origin)
-    is_plain = origin == f"{parts.scheme}://{parts.netloc}".lower() and "@" not in origin
-    is_web = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    if origin != "*" and not (is_plain and is_web):
-        raise ValueError("must be * or a scheme and a host, such as https://app.example.com")
-    return origin
-
-
-def _network(network: str) -> str:
-    try:
-        return str(ip_network(network))
-    except ValueError:
-        raise ValueError("must be an address or a network, such as 10.0.0.0/8") from None
-
-
-Origin = Annotated[str, AfterValidator(_origin)]
-Network = Annotated[str, AfterValidator(_network)]
-Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
-Gap = Annotated[float, Field(ge=0, le=366 * 86_400)]
-Bytes = Annotated[int, Field(ge=1, le=2**50)]
-Port = Annotated[int, Field(ge=1, le=65_535)]
-StoreUrl = Annotated[str, Field(repr=False), _scheme_of(*_STORE_SCHEMES)]
-Folder = Annotated[Path, AfterValidator(_existing_folder)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-class StoreSettings(_Section):
-    """The durable store."""
-
-    url: StoreUrl
-    partitions: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)]
-    socket_timeout_seconds: Seconds
-    max_connections: Annotated[int, Field(ge=1, le=10_000)]
-    maxmemory_bytes: Annotated[int, Field(ge=16 * 2**20, le=2**50)]
-
-
-class BrokerSettings(_Section):
-    """The soft store."""
-
-    url: StoreUrl
-    namespace: Annotated[str, Field(min_length=1, max_length=64)]
-
-
-class ApiSettings(_Section):
-    """The HTTP API."""
-
-    host: Annotated[str, Field(min_length=1)]
-    port: Annotated[int, Field(ge=0, le=65_535)]
-    fd: Annotated[int, Field(ge=-1)]
-    body_limit_bytes: Bytes
-    json_depth: Annotated[int, Field(ge=1, le=200)]
-    upload_limit_bytes: Bytes
-    metadata_limit_bytes: Bytes
-    require_idempotency_key: bool
-    ticket_seconds: Seconds
-    redirect_ticket_seconds: Seconds
-    rate_limits: bool
-    polls_per_minute: Annotated[int, Field(ge=1, le=1_000_000)]
-    submits_per_minute: Annotated[int, Field(ge=1, le=1_000_000)]
-    cors_origins: Annotated[tuple[Origin, ...], Field(max_length=1000)]
-    trusted_proxies: Annotated[tuple[Network, ...], Field(max_length=1000)]
-    max_concurrent_requests: Annotated[int, Field(ge=1, le=1_000_000)]
-    head_limit_bytes: Annotated[int, Field(ge=4096, le=2**20)]
-    head_timeout_seconds: Seconds
-    read_timeout_seconds: Seconds
-    write_timeout_seconds: Seconds
-    keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)]
-    max_watchers: Annotated[int, Field(ge=1, le=1_000_000)]
-    heartbeat_seconds: Annotated[float, Field(gt=0, le=3600)]
-    send_timeout_seconds: Annotated[float, Field(gt=0, le=3600)]
-    ws_origins: Annotated[tuple[Origin, ...], Field(max_length=1000)]
-
-
-class JobsSettings(_Section):
-    """The life of a job."""
-
-    modules: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
-    lease_seconds: Annotated[float, Field(ge=3, le=3600)]
-    result_ttl_seconds: Seconds
-    tombstone_seconds: Seconds
-    retry_gaps_seconds: Annotated[tuple[Gap, ...], Field(min_length=1, max_length=100)]
-    inline_limit_bytes: Bytes
-    ring_again_seconds: Seconds
-    ring_again_max_seconds: Seconds
-    sweep_seconds: Annotated[float, Field(gt=0, le=60)]
-    max_pending: Annotated[int, Field(ge=1)]
-    max_pending_per_tenant: Annotated[int, Field(ge=1)]
-    file_ttl_seconds: Seconds
-
-
-class WorkerSettings(_Section):
-    """The Dramatiq processes."""
-
-    processes: Annotated[int, Field(ge=1, le=1000)]
-    threads: Annotated[int, Field(ge=1, le=1000)]
-    grace_seconds: Annotated[float, Field(ge=0, le=3600)]
-
-
-class DeliverySettings(_Section):
-    """Sending callbacks. `gaps_seconds` and the deadlines are those of the webhook contract."""
-
-    concurrency: Annotated[int, Field(ge=1, le=100_000)]
-    lease_seconds: Seconds
-    gaps_seconds: Annotated[tuple[Gap, ...], Field(min_length=1, max_length=100)]
-    max_age_seconds: Seconds
-    jitter: Annotated[float, Field(ge=0, le=1)]
-    dns_timeout_seconds: Seconds
-    connect_timeout_seconds: Seconds
-    first_byte_timeout_seconds: Seconds
-    total_timeout_seconds: Annotated[float, Field(gt=0, le=3600)]
-    allow_http: bool
-    allow_loopback: bool
-    ports: Annotated[tuple[Port, ...], Field(max_length=1000)]
-    endpoint_limit_initial: Annotated[int, Field(ge=1, le=100_000)]
-    endpoint_limit_max: Annotated[int, Field(ge=1, le=100_000)]
-    dead_retention_seconds: Seconds
-    delivered_retention_seconds: Seconds
-    contact: Annotated[str, Field(max_length=200, pattern=r"^[ -~]*$")]
-
-
-class ArtifactsSettings(_Section):
-    """Where artifacts are kept."""
-
-    url: Annotated[str, _scheme_of(*_ARTIFACT_SCHEMES)]
-    shared: bool
-
-
-class SealingSettings(_Section):
-    """The keys of what is sealed at rest; `keys` holds them wherever they came from."""
-
-    keys: Annotated[SecretStr, AfterValidator(_sealing_keys)]
-    keys_file: str
-
-
-class UpstreamSettings(_Section):
-    """A service that `http.request` may call; `defaults.toml` explains each setting."""
-
-    base_url: Annotated[str, AfterValidator(_upstream_address)]
-    headers: Annotated[
-        dict[
-            Annotated[str, AfterValidator(_header_name)],
-            Annotated[SecretStr, AfterValidator(_header_value)],
-        ],
-        Field(max_length=50),
-    ] = {}
-    methods: Annotated[tuple[Method, ...], Field(min_length=1, max_length=100)] = get_args(Method)
-    timeout_seconds: Annotated[float, Field(gt=0, le=MAX_REQUEST_SECONDS)] = 60
-    max_answer_bytes: Bytes = 64 * 2**20
-    breaker_failures: Annotated[int, Field(ge=1, le=1_000_000)] = 5
-    breaker_wait_seconds: Seconds = 30
-
-
-class HttpRequestSettings(_Section):
-    """What `http.request` may call besides the upstreams."""
-
-    allow_any_url: bool
-    timeout_seconds: Annotated[float, Field(gt=0, le=MAX_REQUEST_SECONDS)]
-    max_answer_bytes: Bytes
-    breaker_failures: Annotated[int, Field(ge=1, le=1_000_000)]
-    breaker_wait_seconds: Seconds
-
-
-class VideoSettings(_Section):
-    """What `video.transcode` takes on."""
-
-    max_source_bytes: Bytes
-    max_output_bytes: Bytes
-    max_duration_seconds: Seconds
-    fetch_timeout_seconds: Seconds
-    threads: Annotated[int, Field(ge=0, le=1000)]
-
-
-RoutePath = Annotated[str, AfterValidator(_route_path)]
-UpstreamName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-
-
-class Settings(_Section):
+class Settings(Section):
     """Every setting of one process, checked against each other."""
 
     profile: Profile
-    public_url: Annotated[str, AfterValidator(_web_address)]
+    public_url: Annotated[str, AfterValidator(web_address)]
     bootstrap_api_key: SecretStr
-    handlers_path: Annotated[tuple[Folder, ...], BeforeValidator(_folders)]
+    handlers_path: Annotated[tuple[Folder, ...], BeforeValidator(folders)]
     store: StoreSettings
     broker: BrokerSettings
     api: ApiSettings

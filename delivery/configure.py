@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from config.clock import SECOND
-from config.settings import DeliverySettings, Settings
+from config.sections import DeliverySettings
+from config.settings import Settings
 from config.store import Store, agree_on_partitions, connect
 from delivery.egress import Policy
 from delivery.sealing import KeyRing

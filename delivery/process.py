@@ -7,7 +7,8 @@ import signal
 from contextlib import AsyncExitStack
 
 from config.clock import StoreClock, SystemClock
-from config.settings import DeliverySettings, Settings
+from config.sections import DeliverySettings
+from config.settings import Settings
 from config.variables import allow_open_files
 from delivery.attempt import Rules
 from delivery.configure import (

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from config.clock import Clock
-from config.settings import JobsSettings
+from config.sections import JobsSettings
 from config.store import StoreError
 from gateway.problems import Problem
 from gateway.store import JobStore

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request as HandshakeRequest
 
-from config.settings import ApiSettings, Settings
+from config.sections import ApiSettings
+from config.settings import Settings
 from config.store import StoreFull, StoreUnavailable
 from config.tasks import background, cancel_all
 from delivery.configure import cancelled_by_signals, wait_for_store

@@ -8,7 +8,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from config.settings import ApiSettings
+from config.sections import ApiSettings
 from gateway.problems import Problem, render
 from gateway.urls import Urls
 

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.ids import random_text
-from config.settings import ApiSettings
+from config.sections import ApiSettings
 from gateway.problems import Problem
 
 REQUEST_ID = "X-Request-Id"

@@ -19,7 +19,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.clock import SECOND, Clock
-from config.settings import ApiSettings, Settings
+from config.sections import ApiSettings
+from config.settings import Settings
 from config.store import Call, Store, StoreError, connect, load_script
 from gateway.access import Access
 from gateway.middleware import Refuse

@@ -58,7 +58,15 @@ def open_services(settings: Settings) -> Services:
         SealError: a sealing key cannot be used.
         ArtifactError: the artifact store cannot be used.
     """
-    store = connect_store(settings)
+    return services_on(connect_store(settings), settings)
+
+
+def services_on(store: Store, settings: Settings) -> Services:
+    """Return the services that `settings` describe, on a store that is the caller's to close.
+
+    Raises:
+        DefinitionError, SealError, ArtifactError: as `open_services` does.
+    """
     import_from(settings.handlers_path)
     clock = StoreClock(SystemClock())
     deliveries = delivery_store(settings, store)

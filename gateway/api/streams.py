@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from config.clock import rfc3339
 from config.ids import random_float
-from config.settings import ApiSettings
+from config.sections import ApiSettings
 from config.store import StoreError
 from config.tasks import cancel_all
 from gateway.access import Access

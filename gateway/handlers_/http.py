@@ -18,7 +18,8 @@ from typing import Annotated, BinaryIO, Final, Self, cast
 from pydantic import Field, JsonValue, RootModel, field_validator, model_validator
 
 from config.clock import SystemClock
-from config.settings import MAX_REQUEST_SECONDS, Method, Settings, current_settings
+from config.sections import MAX_REQUEST_SECONDS, Method
+from config.settings import Settings, current_settings
 from delivery.configure import user_agent
 from delivery.engine import Deadlines, TransportFailed
 from delivery.errors import DestinationDenied, HeaderRefused

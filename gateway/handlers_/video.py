@@ -23,7 +23,8 @@ from typing import Annotated, BinaryIO, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from config.settings import Settings, VideoSettings, current_settings
+from config.sections import VideoSettings
+from config.settings import Settings, current_settings
 from delivery.configure import policy_of, user_agent
 from delivery.egress import MAX_URL, parse_destination
 from delivery.engine import Deadlines, TransportFailed

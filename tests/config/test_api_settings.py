@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from config.settings import ApiSettings, SettingsError, load_settings
+from config.sections import ApiSettings
+from config.settings import SettingsError, load_settings
 from tests.config.test_settings import DEVELOPMENT, PRODUCTION
 
 

@@ -97,6 +97,7 @@ def held(job: JobContext, given: HeldInput) -> Nothing:
         if Path(given.until).exists():
             break
         pause.wait(_LOOK)
+    note(given.record, f"returns {job.id}")
     return Nothing()
 
 

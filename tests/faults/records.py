@@ -45,6 +45,10 @@ class Record:
         """Return how often each job was begun."""
         return Counter(job for job, _, _ in self.attempts())
 
+    def has(self, beginning: str) -> bool:
+        """Return whether a line begins so."""
+        return any(line.startswith(beginning) for line in lines(self.path))
+
     def moments(self) -> set[str]:
         """Return the moments at which attempts wait."""
         return {line for line in lines(self.path) if not line.startswith("job_")}

@@ -108,9 +108,11 @@ def test_a_worker_that_stops_hands_its_jobs_back_at_once(gateway: Gateway, recor
 def test_a_worker_that_stops_lets_short_jobs_end(gateway: Gateway, record: Record) -> None:
     jobs = [count(gateway, record, input={"seconds": 0.2}) for _ in range(4)]
     assert eventually(lambda: len(record.executions()) == 4)
+    worker = gateway.pid("worker")
     gateway.terminate("worker")
     assert {gateway.ended(job, PATIENCE)["attempt"] for job in jobs} == {1}
     assert record.executions() == Counter(jobs)
+    assert eventually(lambda: gateway.replaced("worker", worker))
 
 
 class Clients:

@@ -12,21 +12,12 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from config.clock import StoreClock, SystemClock
 from config.settings import Settings, load_settings
 from config.store import Store
-from delivery.sealing import KeyRing
-from delivery.store import DeliveryStore
 from gateway.app import create_app
-from gateway.artifacts import ArtifactStore
 from gateway.auth import SCOPES, Scope, make_key
-from gateway.files import FileStore
-from gateway.handlers import Registry
 from gateway.keys import KeyStore
-from gateway.outbox import Outbox
-from gateway.services import Services
-from gateway.store import JobStore
-from gateway.work import WorkStore
+from gateway.services import Services, services_on
 from tests.conftest import RunningStores
 
 PUBLIC_URL = "https://gateway.example"
@@ -55,22 +46,7 @@ def make_services(
                 **environ,
             }
         )
-        clock = StoreClock(SystemClock())
-        deliveries = DeliveryStore(store, partitions)
-        scripts = (store, partitions, clock, deliveries.retention)
-        return Services(
-            settings=settings,
-            store=store,
-            jobs=JobStore(*scripts),
-            work=WorkStore(*scripts),
-            outbox=Outbox(*scripts),
-            files=FileStore(*scripts),
-            deliveries=deliveries,
-            artifacts=ArtifactStore(settings.artifacts.url),
-            registry=Registry.load(settings.jobs.modules, settings.profile),
-            ring=KeyRing.parse(SEALING),
-            clock=clock,
-        )
+        return services_on(store, settings)
 
     return make
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from config.settings import ApiSettings
+from config.sections import ApiSettings
 from gateway.app import create_app
 from gateway.middleware import Edge, RequestIds, client_of, request_id
 from gateway.problems import Problem
