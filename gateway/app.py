@@ -34,7 +34,8 @@ from gateway.api.files import FilesApi
 from gateway.api.jobs import JobsApi
 from gateway.api.keys import KeysApi
 from gateway.api.routes import RoutesApi
-from gateway.api.streams import ABORT, JobWatchers, StreamsApi, job_watchers
+from gateway.api.sights import ABORT, JobWatchers, job_watchers
+from gateway.api.streams import StreamsApi
 from gateway.api.system import SystemApi
 from gateway.artifacts import ArtifactError
 from gateway.auth import Authenticator, bootstrap_key

@@ -24,8 +24,9 @@ from config.clock import SystemClock
 from gateway.artifacts import ArtifactStore
 from gateway.context import COMPLETE, MAX_MESSAGE
 from gateway.frames import MAX_FRAME, ChildJob, FrameError, Frames, encode_frame
-from gateway.handlers import HandlersError, JobCancelled, JobError, Registry
+from gateway.jobcontext import JobCancelled, JobError
 from gateway.jobfiles import JobFiles
+from gateway.jobtypes import HandlersError, Registry
 from gateway.models import JsonObject, StoredFile
 
 _log = logging.getLogger("gateway.child")

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from config.clock import Clock
 from gateway.artifacts import ArtifactStore
-from gateway.handlers import JobCancelled, JobError
+from gateway.jobcontext import JobCancelled, JobError
 from gateway.jobfiles import JobFiles
 from gateway.leases import Held
 from gateway.models import Job

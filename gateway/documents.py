@@ -10,7 +10,7 @@ from typing import Any
 
 from config.clock import SECOND, rfc3339
 from delivery.sealing import KeyRing
-from gateway.handlers import artifact_name
+from gateway.jobcontext import artifact_name
 from gateway.models import Callback, CallbackState, Job, View, compact
 from gateway.urls import Urls
 

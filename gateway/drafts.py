@@ -16,14 +16,8 @@ from delivery.headers import validate_custom_headers
 from delivery.sealing import KeyRing
 from gateway.auth import Principal
 from gateway.errors import Fault
-from gateway.handlers import (
-    FileRef,
-    InputInvalid,
-    JobType,
-    Registry,
-    UnknownJobType,
-    file_refs,
-)
+from gateway.jobcontext import FileRef
+from gateway.jobtypes import InputInvalid, JobType, Registry, UnknownJobType, file_refs
 from gateway.problems import Problem
 from gateway.schemas import CallbackRequest, SubmitRequest, pointer
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, BinaryIO
 
 from gateway.artifacts import ArtifactStore, output_path
-from gateway.handlers import Artifact, FileInfo, FileRef, JobError, artifact_uri
+from gateway.jobcontext import Artifact, FileInfo, FileRef, JobError, artifact_uri
 from gateway.models import StoredFile
 
 MAX_ARTIFACT = 16 * 1024**3

@@ -18,7 +18,8 @@ from starlette.datastructures import Headers
 from config.settings import Settings, default_routes
 from gateway.bodies import JSON, Kind, body_kind
 from gateway.errors import Fault
-from gateway.handlers import DefinitionError, FileRef, JobType, Registry, UnknownJobType
+from gateway.jobcontext import FileRef
+from gateway.jobtypes import DefinitionError, JobType, Registry, UnknownJobType
 from gateway.problems import Problem
 from gateway.schemas import SubmitRequest, parse_submit
 

@@ -21,7 +21,8 @@ from config.store import StoreFull, StoreUnavailable
 from gateway.artifacts import job_prefix
 from gateway.child import unexpected
 from gateway.context import RunningJob, time_is_up
-from gateway.handlers import HandlersError, JobCancelled, JobError
+from gateway.jobcontext import JobCancelled, JobError
+from gateway.jobtypes import HandlersError
 from gateway.leases import Held
 from gateway.models import Job, StoredFile, View, compact, writable
 from gateway.outcomes import (

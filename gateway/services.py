@@ -13,7 +13,7 @@ from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
 from gateway.artifacts import ArtifactStore
 from gateway.files import FileStore
-from gateway.handlers import Registry
+from gateway.jobtypes import Registry
 from gateway.outbox import Outbox
 from gateway.store import JobStore
 from gateway.work import WorkStore

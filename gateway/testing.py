@@ -22,16 +22,8 @@ from typing import Any, BinaryIO
 
 from gateway.artifacts import ArtifactStore, output_path
 from gateway.errors import Fault
-from gateway.handlers import (
-    Artifact,
-    FileInfo,
-    FileRef,
-    InputInvalid,
-    JobCancelled,
-    JobType,
-    artifact_uri,
-    file_refs,
-)
+from gateway.jobcontext import Artifact, FileInfo, FileRef, JobCancelled, artifact_uri
+from gateway.jobtypes import InputInvalid, JobType, file_refs
 
 _JOB_ID = "job_00test"
 _ARTIFACT_LIMIT = 2 * 1024**3

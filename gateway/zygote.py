@@ -36,7 +36,7 @@ from config import log
 from config.clock import SystemClock
 from gateway.child import Line, attempt, leave
 from gateway.frames import NUMBER, ChildJob
-from gateway.handlers import Registry
+from gateway.jobtypes import Registry
 
 _log = logging.getLogger("gateway.zygote")
 _clock = SystemClock()

@@ -15,7 +15,7 @@ from gateway.admission import Admission
 from gateway.answers import Answers
 from gateway.api.control import JobControl
 from gateway.api.lists import JobLists
-from gateway.api.streams import JobWatchers, hold, note_reading
+from gateway.api.sights import JobWatchers, hold, note_reading
 from gateway.auth import Principal
 from gateway.bodies import body_kind, boundary_of, limited, parse_json, read_json
 from gateway.documents import retry_after, version

@@ -16,7 +16,7 @@ from config import ids
 from gateway.access import Access
 from gateway.admission import Admission
 from gateway.api.jobs import JobsApi
-from gateway.api.streams import JobWatchers
+from gateway.api.sights import JobWatchers
 from gateway.artifacts import ArtifactStore, ArtifactTooLarge, input_path
 from gateway.auth import Principal
 from gateway.bodies import JSON, boundary_of, limited, parse_json

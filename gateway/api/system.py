@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from gateway.access import Access
-from gateway.handlers import JobType
+from gateway.jobtypes import JobType
 from gateway.problems import Problem, page_of
 from gateway.resource import json_response, resource
 from gateway.services import Services

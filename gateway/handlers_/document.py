@@ -7,10 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gateway.handlers import Artifact, FileRef, JobContext, JobModel, artifact_uri, job_type
+from gateway.handlers import Artifact, FileRef, JobContext, JobModel, job_type
 from gateway.handlers_.analysis import Analysis, analyse, detect_language
 from gateway.handlers_.extract import Extracted, extract, from_text, read
 from gateway.handlers_.report import report_json, report_pdf
+from gateway.jobcontext import artifact_uri
 
 ReportFormat = Literal["pdf", "json"]
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from gateway.handlers import JobType
+from gateway.jobtypes import JobType
 from gateway.openapi import (
     deliveries,
     endpoints,

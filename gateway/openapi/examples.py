@@ -12,7 +12,8 @@ from config import ids
 from config.clock import SECOND, rfc3339
 from delivery.sealing import KeyRing
 from gateway.documents import document, event_body
-from gateway.handlers import JobType, artifact_uri, file_refs
+from gateway.jobcontext import artifact_uri
+from gateway.jobtypes import JobType, file_refs
 from gateway.models import Callback, CallbackState, Job, StoredFile, View
 from gateway.openapi.operations import Example
 from gateway.problems import Problem, render

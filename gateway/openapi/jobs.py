@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.handlers import JobType
+from gateway.jobtypes import JobType
 from gateway.openapi.examples import JOB_ID, Examples, parts_of, submissions
 from gateway.openapi.models import JobDocument
 from gateway.openapi.operations import (

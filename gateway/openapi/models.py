@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from delivery.models import Reason, State
 from gateway.auth import Scope
-from gateway.handlers import Isolation
+from gateway.jobtypes import Isolation
 from gateway.models import Priority, Status
 from gateway.problems import PROBLEMS
 from gateway.schemas import Event

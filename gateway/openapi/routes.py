@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, Field, create_model
 
-from gateway.handlers import InputInvalid
+from gateway.jobtypes import InputInvalid
 from gateway.openapi.examples import CALLBACK_URL, Examples, input_of
 from gateway.openapi.jobs import KEY, SUBMIT_PROBLEMS, accepted
 from gateway.openapi.operations import JSON, Content, Example, Operation

@@ -13,13 +13,14 @@ from reportlab.lib import pdfencrypt
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
-from gateway.handlers import InputInvalid, JobCancelled, JobError
 from gateway.handlers_ import extract as extraction
 from gateway.handlers_.analysis import analyse, count_words, detect_language
 from gateway.handlers_.document import analyze
 from gateway.handlers_.extract import Extracted, extract
 from gateway.handlers_.keywords import keywords
 from gateway.handlers_.markup import page_text, page_title
+from gateway.jobcontext import JobCancelled, JobError
+from gateway.jobtypes import InputInvalid
 from gateway.testing import HandlerRun, run_handler
 
 SAMPLE = Path(__file__).parents[2] / "scripts" / "sample" / "river-restoration.pdf"

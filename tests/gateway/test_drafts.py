@@ -13,7 +13,8 @@ from config.settings import load_settings
 from delivery.sealing import KeyRing
 from gateway.auth import SCOPES, Principal
 from gateway.drafts import MAX_FILES, Draft, Drafter
-from gateway.handlers import FileRef, JobContext, JobModel, Registry, job_type
+from gateway.jobcontext import FileRef, JobContext, JobModel
+from gateway.jobtypes import Registry, job_type
 from gateway.problems import Problem
 from gateway.schemas import parse_submit
 from tests.gateway.conftest import SEALING

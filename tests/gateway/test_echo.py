@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from gateway.handlers import InputInvalid, JobCancelled, JobError
 from gateway.handlers_.echo import echo
+from gateway.jobcontext import JobCancelled, JobError
+from gateway.jobtypes import InputInvalid
 from gateway.testing import run_handler
 
 

@@ -9,21 +9,23 @@ import pytest
 from pydantic import BaseModel, Field
 
 from gateway.errors import Fault
-from gateway.handlers import (
+from gateway.jobcontext import (
     Artifact,
-    DefinitionError,
     FileRef,
-    InputInvalid,
     JobCancelled,
     JobContext,
     JobError,
     JobModel,
+    artifact_name,
+    artifact_uri,
+)
+from gateway.jobtypes import (
+    DefinitionError,
+    InputInvalid,
     JobType,
     Registry,
     ResultInvalid,
     UnknownJobType,
-    artifact_name,
-    artifact_uri,
     file_refs,
     job_type,
 )

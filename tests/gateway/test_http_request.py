@@ -18,17 +18,11 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from config.settings import current_settings
-from gateway.handlers import (
-    Artifact,
-    FileInfo,
-    FileRef,
-    InputInvalid,
-    JobCancelled,
-    JobError,
-)
 from gateway.handlers_.breaker import Breakers, Closed, Open, Rules, State, admit, after
 from gateway.handlers_.http import request
 from gateway.handlers_.upstream import check_path
+from gateway.jobcontext import Artifact, FileInfo, FileRef, JobCancelled, JobError
+from gateway.jobtypes import InputInvalid
 from gateway.testing import HandlerRun, run_handler
 from tests.gateway.in_force import put_in_force
 

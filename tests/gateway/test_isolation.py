@@ -24,8 +24,9 @@ from config.clock import SystemClock
 from config.parent import PARENT_FD
 from gateway.artifacts import ArtifactStore, input_path, output_path
 from gateway.frames import MAX_FRAME, ChildJob, FrameError, Frames, encode_frame
-from gateway.handlers import DefinitionError, JobCancelled, JobError, Registry, job_type
 from gateway.isolation import Isolation
+from gateway.jobcontext import JobCancelled, JobError
+from gateway.jobtypes import DefinitionError, Registry, job_type
 from gateway.models import Job, JsonObject, StoredFile
 from gateway.testing import run_handler
 from tests.gateway import isolated_types

@@ -14,7 +14,7 @@ import pytest
 from config.ids import partition_of
 from config.settings import SettingsError, current_settings, load_settings
 from gateway.app import create_app
-from gateway.handlers import DefinitionError
+from gateway.jobtypes import DefinitionError
 from gateway.models import View
 from tests.gateway.conftest import Gateway, MakeServices
 from tests.gateway.in_force import put_in_force

@@ -29,7 +29,8 @@ from config.clock import SECOND
 from config.ids import new_id, partition_of
 from config.settings import environment
 from config.store import Store, partition_prefix
-from gateway.api.streams import event_names, last_event_id, origin_allowed
+from gateway.api.eventstream import event_names, last_event_id
+from gateway.api.streams import origin_allowed
 from gateway.client.stream import Message, StreamParser
 from gateway.models import Job, StoredFile, View
 from gateway.services import Services

@@ -20,10 +20,11 @@ from werkzeug import Response
 from config.clock import SystemClock
 from config.settings import current_settings
 from gateway.artifacts import ArtifactStore
-from gateway.handlers import InputInvalid, JobCancelled, JobContext, JobError
 from gateway.handlers_.ffmpeg import Picture, find, probe
 from gateway.handlers_.video import fit, transcode
 from gateway.isolation import Isolation
+from gateway.jobcontext import JobCancelled, JobContext, JobError
+from gateway.jobtypes import InputInvalid
 from gateway.models import Job, StoredFile
 from gateway.testing import HandlerRun, run_handler
 from tests.gateway.in_force import put_in_force
