@@ -75,7 +75,7 @@ async def store_files(
     try:
         while (part := await form.next_part()) is not None:
             _check_wanted(part, wanted, stored)
-            stored[part.name] = await _store(
+            stored[part.name] = await store_part(
                 form, part, artifacts=artifacts, path=input_path(job_id, len(stored)), limit=limit
             )
         check_complete(wanted, stored)
@@ -157,9 +157,15 @@ def _check_wanted(part: Part, wanted: Mapping[str, str], stored: Mapping[str, St
         raise Problem("invalid_input", detail, faults=[fault])
 
 
-async def _store(
+async def store_part(
     form: Multipart, part: Part, *, artifacts: ArtifactStore, path: str, limit: int
 ) -> StoredFile:
+    """Store the part that `form` is at under `path`, as the file that it is.
+
+    Raises:
+        Problem: `body_too_large`.
+        ArtifactError: the artifact store failed.
+    """
     try:
         stored = await artifacts.put(path, form.chunks(), limit=limit)
     except ArtifactTooLarge as error:

@@ -1,9 +1,14 @@
 """Looking at real processes from a test."""
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from typing import Final
+
+import pytest
+
+from config.settings import environment
 
 PATIENCE: Final = 20.0
 """Seconds until something that should happen at once counts as not happening."""
@@ -26,3 +31,14 @@ def is_alive(pid: int) -> bool:
     )
     state = found.stdout.strip()
     return state != "" and not state.startswith("Z")
+
+
+def program(name: str, purpose: str) -> str:
+    """Return the path of a program; a test that misses it fails in CI and is skipped elsewhere."""
+    found = shutil.which(name)
+    if found is None:
+        reason = f"there is no `{name}` on the PATH to run {purpose} with"
+        if environment().get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ from gateway.access import Access
 from gateway.admission import Admission
 from gateway.api.jobs import JobsApi
 from gateway.api.sights import JobWatchers
-from gateway.artifacts import ArtifactStore, ArtifactTooLarge, input_path
+from gateway.artifacts import ArtifactStore, input_path
 from gateway.auth import Principal
 from gateway.bodies import JSON, boundary_of, limited, parse_json
 from gateway.drafts import Draft
@@ -31,11 +30,8 @@ from gateway.routes import JobRoute, job_routes, relocated, route_body_kind, sub
 from gateway.schemas import pointer
 from gateway.services import Services
 from gateway.submit import Submitted
-from gateway.uploads import discard
+from gateway.uploads import discard, store_part
 from gateway.urls import Urls
-
-_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?: *; *[\w.+-]+=[\w.+\"-]+)*", re.ASCII)
-_OPAQUE = "application/octet-stream"
 
 
 class RoutesApi(JobsApi):
@@ -189,7 +185,13 @@ class RouteForm:
                 raise Problem("malformed_body", f"two parts stand for {member}")
             kind = self._route.forms.get(member)
             if is_file and kind == "file":
-                self.files[member] = await self._store(form, part)
+                self.files[member] = await store_part(
+                    form,
+                    part,
+                    artifacts=self._artifacts,
+                    path=input_path(self._job_id, len(self.files)),
+                    limit=self._file_limit,
+                )
                 self.body[member] = {"part": member}
             elif is_file and kind is None:
                 fault = Fault(pointer([member]), "is not a member of this object")
@@ -211,19 +213,3 @@ class RouteForm:
             return data.decode()
         except UnicodeDecodeError as error:
             raise Problem("malformed_body", f"the part {part.name} is not UTF-8") from error
-
-    async def _store(self, form: Multipart, part: Part) -> StoredFile:
-        path = input_path(self._job_id, len(self.files))
-        try:
-            stored = await self._artifacts.put(path, form.chunks(), limit=self._file_limit)
-        except ArtifactTooLarge as error:
-            detail = f"a file may be at most {self._file_limit} bytes"
-            raise Problem("body_too_large", detail) from error
-        known = _CONTENT_TYPE.fullmatch(part.content_type)
-        return StoredFile(
-            path=path,
-            name=part.filename or part.name,
-            size=stored.size,
-            sha256=stored.sha256,
-            content_type=part.content_type if known else _OPAQUE,
-        )

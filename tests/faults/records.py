@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from config.store import META_PREFIX
 from tests.faults.faulty_types import lines
@@ -19,6 +20,12 @@ FAULTY = {
     "GATEWAY_DELIVERY_GAPS_SECONDS": "[0, 0.2, 0.5, 1, 1, 1]",
 }
 """Settings of a gateway that offers the faulty job types and does not take its time."""
+
+
+def count(gateway: Gateway, record: Record, **members: Any) -> str:
+    """Submit a job that counts its attempts; return its identifier."""
+    given = {"record": str(record), **members.pop("input", {})}
+    return str(gateway.submit(type="faulty.count", input=given, **members)["jobId"])
 
 
 def await_workers(gateway: Gateway, processes: int) -> None:

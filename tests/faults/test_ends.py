@@ -14,6 +14,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from config.clock import SECOND, SystemClock, rfc3339
+from tests.faults import records
 from tests.faults.records import FAULTY, Record, await_workers
 from tests.processes import eventually
 from tests.running import Gateway, Inbox, inbox, running
@@ -38,19 +39,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Record:
-    return Record(tmp_path / "record")
-
-
-@pytest.fixture
 def box(httpserver: HTTPServer) -> Inbox:
     return inbox(httpserver, "/ends")
 
 
 def count(gateway: Gateway, record: Record, box: Inbox, **members: Any) -> str:
-    given = {"record": str(record), **members.pop("input", {})}
-    document = gateway.submit(type="faulty.count", input=given, callbackUrl=box.url, **members)
-    return str(document["jobId"])
+    return records.count(gateway, record, callbackUrl=box.url, **members)
 
 
 def cancel(gateway: Gateway, job: str) -> httpx.Response:

@@ -10,8 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
 from dramatiq.brokers.redis import RedisBroker
@@ -19,7 +17,7 @@ from pytest_httpserver import HTTPServer
 
 from config.settings import load_settings
 from gateway.broker import QUEUE, make_broker, queue_length, ring
-from tests.faults.records import FAULTY, Record, await_workers
+from tests.faults.records import FAULTY, Record, await_workers, count
 from tests.processes import eventually
 from tests.running import Gateway, inbox, running
 
@@ -41,11 +39,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with running(tmp_path_factory.mktemp("stores") / "data", SETTINGS) as started:
         await_workers(started, 2)
         yield started
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Record:
-    return Record(tmp_path / "record")
 
 
 @pytest.fixture
@@ -71,12 +64,6 @@ def is_idle(broker: RedisBroker) -> bool:
     """Whether no message waits, and none is being worked on."""
     acks = broker.client.keys(f"{broker.namespace}:__acks__.*.{QUEUE}")
     return queue_length(broker) == 0 and not any(broker.client.scard(each) for each in acks)
-
-
-def count(gateway: Gateway, record: Record, **members: Any) -> str:
-    """Submit a job that counts its attempts; return its identifier."""
-    given = {"record": str(record), **members.pop("input", {})}
-    return str(gateway.submit(type="faulty.count", input=given, **members)["jobId"])
 
 
 def test_a_job_that_is_rung_many_times_runs_once(

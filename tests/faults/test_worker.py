@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,7 +16,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from tests.faults.records import FAULTY, Record, await_workers
+from tests.faults.records import FAULTY, Record, await_workers, count
 from tests.processes import eventually
 from tests.running import API_KEY, Gateway, inbox, running
 
@@ -42,16 +40,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with running(tmp_path_factory.mktemp("worker") / "data", SETTINGS) as started:
         await_workers(started, 2)
         yield started
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Record:
-    return Record(tmp_path / "record")
-
-
-def count(gateway: Gateway, record: Record, **members: Any) -> str:
-    given = {"record": str(record), **members.pop("input", {})}
-    return str(gateway.submit(type="faulty.count", input=given, **members)["jobId"])
 
 
 def test_a_thread_that_ignores_its_deadline_ends_its_attempt_and_its_process(

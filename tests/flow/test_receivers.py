@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pytest_httpserver import HTTPServer
 from config.clock import SECOND, SystemClock
 from config.settings import environment
 from delivery.signing import generate_secret, sign
-from tests.processes import eventually
+from tests.processes import eventually, program
 from tests.running import ROOT, Gateway, inbox
 
 EXAMPLES: Final = ROOT / "gateway" / "examples"
@@ -72,11 +71,7 @@ Start = Callable[[Gateway | None], Receiver]
 @pytest.fixture(params=sorted(COMMANDS))
 def command(request: pytest.FixtureRequest) -> Sequence[str]:
     found = COMMANDS[str(request.param)]
-    if shutil.which(found[0]) is None:
-        reason = f"there is no `{found[0]}` on the PATH to run the example with"
-        if environment().get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    program(found[0], "the example")
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from config.settings import environment
+from tests.processes import program
 from tests.running import API_KEY, Gateway
 
 HARNESS = Path(__file__).parent / "snippets" / "harness.mjs"
@@ -19,13 +19,7 @@ HARNESS = Path(__file__).parent / "snippets" / "harness.mjs"
 @pytest.fixture(scope="module")
 def node() -> str:
     """Return the path of Node."""
-    found = shutil.which("node")
-    if found is None:
-        reason = "there is no `node` on the PATH to run the source requirement's clients"
-        if environment().get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    return program("node", "the source requirement's clients")
 
 
 def run(node: str, gateway: Gateway, snippet: str, *arguments: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 
 from config.layers import PROCESS_VARIABLES
 from config.settings import VARIABLES, environment
+from tests.processes import program
 from tests.readmes import (
     NOT_RUN,
     READMES,
@@ -127,13 +128,7 @@ def test_the_settings_for_production_are_complete(checkout: Checkout) -> None:
 @pytest.fixture
 def node() -> str:
     """Return the path of Node."""
-    found = shutil.which("node")
-    if found is None:
-        reason = "there is no `node` on the PATH to run the pattern's client"
-        if environment().get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    return program("node", "the pattern's client")
 
 
 def test_the_patterns_client_ends_with_what_is_to_be_added(node: str, tmp_path: Path) -> None:
