@@ -31,6 +31,7 @@ from gateway.api.deliveries import DeliveriesApi
 from gateway.api.docs import DocsApi
 from gateway.api.endpoints import EndpointsApi
 from gateway.api.files import FilesApi
+from gateway.api.intake import Intake
 from gateway.api.jobs import JobsApi
 from gateway.api.keys import KeysApi
 from gateway.api.routes import RoutesApi
@@ -82,8 +83,9 @@ def create_app(
         keys.find, services.clock, bootstrap_key(bootstrap) if bootstrap else None
     )
     access = Access(authenticator, services.ring, services.clock)
+    intake = Intake(services, access, urls, admission, watchers)
     routes = [
-        *JobsApi(services, access, urls, admission, watchers).routes(),
+        *JobsApi(services, access, urls, admission, watchers, intake).routes(),
         *StreamsApi(services, access, urls, watchers).routes(),
         *ArtifactsApi(services, access).routes(),
         *FilesApi(services, access, urls).routes(),
@@ -91,7 +93,7 @@ def create_app(
         *DeliveriesApi(services, access, urls).routes(),
         *KeysApi(services, access, urls, keys).routes(),
         *SystemApi(services, access).routes(),
-        *RoutesApi(services, access, urls, admission, watchers).routes(),
+        *RoutesApi(services, intake).routes(),
         *DocsApi(services, urls).routes(),
     ]
 

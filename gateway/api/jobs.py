@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,13 +14,12 @@ from gateway.access import Access, Reader
 from gateway.admission import Admission
 from gateway.answers import Answers
 from gateway.api.control import JobControl
+from gateway.api.intake import Intake, reading
 from gateway.api.lists import JobLists
-from gateway.api.sights import JobWatchers, hold, note_reading
+from gateway.api.sights import JobWatchers, hold
 from gateway.auth import Principal
 from gateway.bodies import body_kind, boundary_of, limited, parse_json, read_json
 from gateway.documents import retry_after, version
-from gateway.drafts import Drafter
-from gateway.idempotency import parse_key
 from gateway.models import View
 from gateway.multipart import Multipart
 from gateway.preferences import parse_preferences
@@ -29,7 +28,7 @@ from gateway.reading import read_job
 from gateway.resource import json_response, matches, resource
 from gateway.schemas import SubmitRequest, parse_submit
 from gateway.services import Services
-from gateway.submit import Submitted, Submitter
+from gateway.submit import Submitted
 from gateway.uploads import read_request, store_files
 from gateway.urls import Urls
 
@@ -52,30 +51,17 @@ class JobsApi:
         urls: Urls,
         admission: Admission,
         watchers: JobWatchers,
+        intake: Intake,
     ) -> None:
         self._services = services
         self._access = access
         self._urls = urls
-        self._admission = admission
         self._watchers = watchers
         self._answers = Answers(services=services, urls=urls)
         self._control = JobControl(services, access, urls, admission)
         self._lists = JobLists(services, access, urls)
         self._settings = services.settings.api
-        self._submitter = Submitter(
-            services.settings,
-            jobs=services.jobs,
-            artifacts=services.artifacts,
-            files=services.files,
-            ring=services.ring,
-            clock=services.clock,
-        )
-        self._drafter = Drafter(
-            services.settings,
-            registry=services.registry,
-            ring=services.ring,
-            clock=services.clock,
-        )
+        self._intake = intake
 
     def routes(self) -> list[Route]:
         """Return what is answered where."""
@@ -89,55 +75,17 @@ class JobsApi:
 
     async def submit(self, request: Request) -> Response:
         """`POST /v1/jobs`: 202 once the job is kept, or 200 if it ends while the client waits."""
-        principal = await self._access.principal(request, "submit")
-        self._admission.check(principal.tenant)
-        key = parse_key(
-            request.headers.getlist("idempotency-key"),
-            required=self._settings.require_idempotency_key,
-        )
         if body_kind(request.headers) == "json":
-            submitted = await self._submit_json(request, principal, key)
-        else:
-            submitted = await self._submit_multipart(request, principal, key)
-        if not submitted.replayed:
-            self._admission.accepted(principal.tenant)
-        return await self._answer(request, submitted)
-
-    async def _answer(self, request: Request, submitted: Submitted) -> Response:
-        view, applied = await self._after_submit(request, submitted.view)
-        answer = await self._answers.accepted(view, replayed=submitted.replayed)
-        answer.headers.update(applied)
-        if applied and view.job.is_terminal:
-            answer.status_code = 200
-            del answer.headers["Retry-After"]
-            answer.background = self._reading(request, view)
-        return answer
-
-    async def _after_submit(self, request: Request, view: View) -> tuple[View, dict[str, str]]:
-        """Wait as the request prefers; return the job then, and the header that says so."""
-        preferences = parse_preferences(request.headers.getlist("prefer"))
-        if preferences.wait is None:
-            return view, {}
-        try:
-            held = await hold(
-                self._watchers,
-                request,
-                view,
-                seconds=preferences.wait,
-                holds=lambda seen: seen.job.is_terminal,
-            )
-        except Problem:
-            # Too many wait. The job is kept, which is what was asked for.
-            return view, {}
-        return held or view, preferences.applied
+            return await self._intake.take(request, partial(self._submit_json, request))
+        return await self._intake.take(request, partial(self._submit_multipart, request))
 
     async def _submit_json(
         self, request: Request, principal: Principal, key: str | None
     ) -> Submitted:
         limits = self._settings
         value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
-        draft = self._drafter.draft(principal, self._parse(value))
-        return await self._submitter.submit(draft, {}, key)
+        draft = self._intake.draft(principal, self._parse(value))
+        return await self._intake.submit(draft, {}, key)
 
     async def _submit_multipart(
         self, request: Request, principal: Principal, key: str | None
@@ -147,7 +95,7 @@ class JobsApi:
         form = Multipart(body, boundary_of(request.headers))
         data = await read_request(form, limit=limits.body_limit_bytes)
         value = parse_json(data, depth=limits.json_depth)
-        draft = self._drafter.draft(principal, self._parse(value))
+        draft = self._intake.draft(principal, self._parse(value))
         files = await store_files(
             form,
             draft.parts,
@@ -155,7 +103,7 @@ class JobsApi:
             job_id=draft.job_id,
             limit=limits.upload_limit_bytes,
         )
-        return await self._submitter.submit(draft, files, key)
+        return await self._intake.submit(draft, files, key)
 
     def _parse(self, value: Any) -> SubmitRequest:
         return parse_submit(value, metadata_limit=self._settings.metadata_limit_bytes)
@@ -202,7 +150,7 @@ class JobsApi:
         if matches(request.headers.get("if-none-match"), etag):
             return Response(status_code=304, headers=headers)
         answer = json_response(await self._answers.document(view), 200, headers)
-        answer.background = self._reading(request, view)
+        answer.background = reading(self._services.jobs, request, view)
         return answer
 
     async def _see_result(self, request: Request, view: View, reader: Reader) -> Response:
@@ -210,7 +158,7 @@ class JobsApi:
         ticket = self._access.pass_on(reader, job_id, self._settings.redirect_ticket_seconds)
         headers = {"Location": self._urls.result(job_id, ticket), "Cache-Control": "no-store"}
         answer = json_response(await self._answers.document(view), 303, headers)
-        answer.background = self._reading(request, view)
+        answer.background = reading(self._services.jobs, request, view)
         if len(answer.body) > _FOLLOWED_UNREAD_BYTES:
             answer.headers["Connection"] = "close"
         return answer
@@ -221,7 +169,7 @@ class JobsApi:
         match view.job.status:
             case "completed":
                 answer = json_response(await self._answers.document(view), 200, CACHE)
-                answer.background = self._reading(request, view)
+                answer.background = reading(self._services.jobs, request, view)
                 return answer
             case "failed":
                 raise Problem("job_failed", view.job.error or "the job failed")
@@ -245,12 +193,6 @@ class JobsApi:
             partitions=services.settings.store.partitions,
         )
         return view, reader
-
-    def _reading(self, request: Request, view: View) -> BackgroundTask | None:
-        """Return what notes, after the answer is out, that it carried the results."""
-        if request.method == "HEAD":
-            return None
-        return BackgroundTask(note_reading, self._services.jobs, view.job)
 
 
 def _etag(view: View) -> str:

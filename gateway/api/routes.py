@@ -12,16 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from config import ids
-from gateway.access import Access
-from gateway.admission import Admission
-from gateway.api.jobs import JobsApi
-from gateway.api.sights import JobWatchers
+from gateway.api.intake import Intake
 from gateway.artifacts import ArtifactStore, input_path
 from gateway.auth import Principal
 from gateway.bodies import JSON, boundary_of, limited, parse_json
 from gateway.drafts import Draft
 from gateway.errors import Fault
-from gateway.idempotency import parse_key
 from gateway.models import StoredFile
 from gateway.multipart import Multipart, Part
 from gateway.problems import Problem
@@ -31,25 +27,19 @@ from gateway.schemas import pointer
 from gateway.services import Services
 from gateway.submit import Submitted
 from gateway.uploads import discard, store_part
-from gateway.urls import Urls
 
 
-class RoutesApi(JobsApi):
+class RoutesApi:
     """The addresses that the settings map to job types: submitting, by another way in.
 
     Raises:
         DefinitionError: one of them cannot be had.
     """
 
-    def __init__(
-        self,
-        services: Services,
-        access: Access,
-        urls: Urls,
-        admission: Admission,
-        watchers: JobWatchers,
-    ) -> None:
-        super().__init__(services, access, urls, admission, watchers)
+    def __init__(self, services: Services, intake: Intake) -> None:
+        self._services = services
+        self._settings = services.settings.api
+        self._intake = intake
         self._routes = job_routes(services.settings, services.registry)
 
     def routes(self) -> list[Route]:
@@ -58,22 +48,17 @@ class RoutesApi(JobsApi):
 
     async def submit_at(self, route: JobRoute, request: Request) -> Response:
         """`POST <route>`: what `POST /v1/jobs` does, with the input as the body."""
-        principal = await self._access.principal(request, "submit")
-        self._admission.check(principal.tenant)
-        key = parse_key(
-            request.headers.getlist("idempotency-key"),
-            required=self._settings.require_idempotency_key,
-        )
+        return await self._intake.take(request, partial(self._submit, route, request))
+
+    async def _submit(
+        self, route: JobRoute, request: Request, principal: Principal, key: str | None
+    ) -> Submitted:
         try:
             if route_body_kind(request.headers) == "json":
-                submitted = await self._read_json(route, request, principal, key)
-            else:
-                submitted = await self._read_form(route, request, principal, key)
+                return await self._read_json(route, request, principal, key)
+            return await self._read_form(route, request, principal, key)
         except Problem as problem:
             raise relocated(problem) from problem
-        if not submitted.replayed:
-            self._admission.accepted(principal.tenant)
-        return await self._answer(request, submitted)
 
     async def _read_json(
         self, route: JobRoute, request: Request, principal: Principal, key: str | None
@@ -83,8 +68,8 @@ class RoutesApi(JobsApi):
         async for chunk in limited(request, limits.body_limit_bytes):
             data += chunk
         body = parse_json(bytes(data), depth=limits.json_depth)
-        draft = self._drafter.draft(principal, submission(route, body))
-        return await self._submitter.submit(draft, {}, key)
+        draft = self._intake.draft(principal, submission(route, body))
+        return await self._intake.submit(draft, {}, key)
 
     async def _read_form(
         self, route: JobRoute, request: Request, principal: Principal, key: str | None
@@ -107,14 +92,14 @@ class RoutesApi(JobsApi):
         stream = limited(request, limits.upload_limit_bytes + limits.body_limit_bytes)
         try:
             await form.read(Multipart(stream, boundary_of(request.headers)))
-            draft = self._drafter.draft(principal, submission(route, form.body))
+            draft = self._intake.draft(principal, submission(route, form.body))
             draft, files = await self._place(draft, form.files, staged)
         except BaseException:
             await discard(services.artifacts, staged)
             raise
         if draft.job_id != staged:
             await discard(services.artifacts, staged)
-        return await self._submitter.submit(draft, files, key)
+        return await self._intake.submit(draft, files, key)
 
     async def _place(
         self, draft: Draft, files: Mapping[str, StoredFile], staged: str
