@@ -13,7 +13,8 @@ Retry-After say, and each is one that may be sent twice: a submission carries an
 What can go wrong is listed in `gateway.client.models`.
 """
 
-from gateway.client.drivers import AsyncClient, Client
+from gateway.client.awaiting import AsyncClient
+from gateway.client.blocking import Client
 from gateway.client.exchange import Patience
 from gateway.client.files import Upload
 from gateway.client.models import (

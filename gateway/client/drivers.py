@@ -1,29 +1,17 @@
-"""The two drivers of the client: one blocks, one awaits; what they do is in `core`."""
+"""What both drivers of the client share: turning steps into requests, and answers into replies."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, BinaryIO, Generic, Self, TypeVar, Unpack, assert_never
+from typing import Any, Generic, TypeVar
 
 import httpx
 
-from gateway.client.core import Calls, ListFilters, SubmitOptions, chance
-from gateway.client.download import ArtifactLike
+from gateway.client.core import Calls, chance
 from gateway.client.exchange import Exchange, Patience
-from gateway.client.files import Body, FileSource, Upload
-from gateway.client.models import (
-    File,
-    Job,
-    JobEvent,
-    Page,
-    UnexpectedAnswer,
-)
-from gateway.client.steps import Ask, Do, Emit, Flow, NoReply, Pause, Read, Reply
+from gateway.client.models import UnexpectedAnswer
+from gateway.client.steps import Ask, NoReply, Reply
 
 MAX_ANSWER = 64 * 2**20
 """Bytes that an answer may have which is no download and no event stream."""
@@ -34,446 +22,25 @@ LONG = 3600.0
 T = TypeVar("T")
 
 
-class Client:
-    """A client whose calls block. It may be shared by threads.
-
-    Args:
-        base_url: of the gateway, such as `https://gateway.example`.
-        api_key: sent to that origin only; None to send none.
-        patience: how long to try.
-        http: the client to send with, for proxies or certificates of one's own; the caller closes
-            it. Redirects are never left to it.
-
-    Raises:
-        ValueError: the base URL is none.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        api_key: str | None = None,
-        *,
-        patience: Patience | None = None,
-        http: httpx.Client | None = None,
-    ) -> None:
-        self._calls = _calls(base_url, api_key, patience)
-        self._http = http or httpx.Client()
-        self._owned = http is None
-
-    def submit(self, type: str, input: Mapping[str, Any], **options: Unpack[SubmitOptions]) -> Job:  # noqa: A002
-        """Have a job of `type` done with `input`; return it as it was accepted.
-
-        Raises:
-            ProblemError: it was refused; `errors` names the members at fault.
-            NoAnswer: whether it was accepted is not known. Submitting again with the same
-                `idempotency_key` finds out.
-            OSError, ValueError: a file or an option cannot be used.
-        """
-        return self._run(self._calls.submit(type, input, options))
-
-    def get(self, job: Job | str) -> Job:
-        """Return the job as it stands.
-
-        Raises:
-            JobExpired, ProblemError, NoAnswer.
-        """
-        return self._run(self._calls.get(job))
-
-    def wait(self, job: Job | str, timeout: float = LONG) -> Job:
-        """Return the job once it has completed, with its results.
-
-        Raises:
-            JobFailed, JobCancelled: it ended otherwise.
-            WaitTimeout: it had not ended after `timeout` seconds.
-            JobExpired, ProblemError, NoAnswer.
-        """
-        return self._run(self._calls.wait(job, timeout))
-
-    def events(self, job: Job | str, timeout: float = LONG) -> Generator[JobEvent, None, None]:
-        """Yield what happens to the job until it has ended.
-
-        From its event stream, taken up where it broke off; by polling where there is none.
-
-        Raises:
-            WaitTimeout: it had not ended after `timeout` seconds.
-            JobExpired, ProblemError, NoAnswer.
-        """
-        with _Run(self._calls.events(job, timeout), self._http, self._calls.exchange) as run:
-            while isinstance(step := run.advance(), Emit):
-                yield step.event
-
-    def result(self, job: Job | str) -> Job:
-        """Return the completed job with its results.
-
-        Raises:
-            ProblemError: `result_not_ready`, `job_failed`, `job_cancelled` and others.
-            JobExpired, NoAnswer.
-        """
-        return self._run(self._calls.result(job))
-
-    def cancel(self, job: Job | str) -> Job:
-        """Have the job cancelled; it may still be processing, with `cancel_requested`.
-
-        Raises:
-            ProblemError: `job_not_cancellable`, as it has ended, and others.
-            JobExpired, NoAnswer.
-        """
-        return self._run(self._calls.cancel(job))
-
-    def retry(self, job: Job | str) -> Job:
-        """Have a job that failed or was cancelled run again; return the new job.
-
-        Raises:
-            ProblemError: `job_not_retryable` and others.
-            JobExpired, NoAnswer.
-        """
-        return self._run(self._calls.retry(job))
-
-    def delete(self, job: Job | str) -> None:
-        """Erase what is kept of a job that has ended.
-
-        Raises:
-            ProblemError: `job_not_ended` and others.
-            NoAnswer.
-        """
-        self._run(self._calls.delete(job))
-
-    def list(self, **filters: Unpack[ListFilters]) -> Page:
-        """Return a page of jobs, newest first, without results.
-
-        Raises:
-            ProblemError, NoAnswer.
-        """
-        return self._run(self._calls.list(filters))
-
-    def upload(self, file: Upload | FileSource) -> File:
-        """Upload a file for jobs to come, whose input names it as `{"fileId": …}`.
-
-        Raises:
-            ProblemError, NoAnswer.
-            OSError, ValueError: the file cannot be read.
-        """
-        return self._run(self._calls.upload(file))
-
-    def download(self, artifact: ArtifactLike, target: str | os.PathLike[str] | BinaryIO) -> None:
-        """Fetch an artifact of a result into a file, and check its size and SHA-256.
-
-        A path appears complete or not at all; an open file is written as the bytes come.
-
-        Raises:
-            DownloadFailed: these are not the bytes.
-            JobExpired, ProblemError, NoAnswer.
-            OSError: they cannot be written.
-        """
-        self._run(self._calls.download(artifact, target))
-
-    def close(self) -> None:
-        """Close the connections."""
-        if self._owned:
-            self._http.close()
-
-    def __enter__(self) -> Self:
-        """Return the client."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        self.close()
-
-    def _run(self, flow: Flow[T]) -> T:
-        with _Run(flow, self._http, self._calls.exchange) as run:
-            return run.to_its_end()
-
-
-class AsyncClient:
-    """A client whose calls are awaited: each is the one of `Client` with the same name.
-
-    Args:
-        base_url: of the gateway, such as `https://gateway.example`.
-        api_key: sent to that origin only; None to send none.
-        patience: how long to try.
-        http: the client to send with; the caller closes it.
-
-    Raises:
-        ValueError: the base URL is none.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        api_key: str | None = None,
-        *,
-        patience: Patience | None = None,
-        http: httpx.AsyncClient | None = None,
-    ) -> None:
-        self._calls = _calls(base_url, api_key, patience)
-        self._http = http or httpx.AsyncClient()
-        self._owned = http is None
-
-    async def submit(
-        self,
-        type: str,  # noqa: A002
-        input: Mapping[str, Any],  # noqa: A002
-        **options: Unpack[SubmitOptions],
-    ) -> Job:
-        """See `Client.submit`."""
-        return await self._run(self._calls.submit(type, input, options))
-
-    async def get(self, job: Job | str) -> Job:
-        """See `Client.get`."""
-        return await self._run(self._calls.get(job))
-
-    async def wait(self, job: Job | str, timeout: float = LONG) -> Job:  # noqa: ASYNC109
-        """See `Client.wait`."""
-        return await self._run(self._calls.wait(job, timeout))
-
-    async def events(
-        self,
-        job: Job | str,
-        timeout: float = LONG,  # noqa: ASYNC109
-    ) -> AsyncGenerator[JobEvent, None]:
-        """See `Client.events`; whoever leaves the loop early closes the iterator."""
-        async with _AsyncRun(
-            self._calls.events(job, timeout), self._http, self._calls.exchange
-        ) as run:
-            while isinstance(step := await run.advance(), Emit):
-                yield step.event
-
-    async def result(self, job: Job | str) -> Job:
-        """See `Client.result`."""
-        return await self._run(self._calls.result(job))
-
-    async def cancel(self, job: Job | str) -> Job:
-        """See `Client.cancel`."""
-        return await self._run(self._calls.cancel(job))
-
-    async def retry(self, job: Job | str) -> Job:
-        """See `Client.retry`."""
-        return await self._run(self._calls.retry(job))
-
-    async def delete(self, job: Job | str) -> None:
-        """See `Client.delete`."""
-        await self._run(self._calls.delete(job))
-
-    async def list(self, **filters: Unpack[ListFilters]) -> Page:
-        """See `Client.list`."""
-        return await self._run(self._calls.list(filters))
-
-    async def upload(self, file: Upload | FileSource) -> File:
-        """See `Client.upload`."""
-        return await self._run(self._calls.upload(file))
-
-    async def download(
-        self, artifact: ArtifactLike, target: str | os.PathLike[str] | BinaryIO
-    ) -> None:
-        """See `Client.download`."""
-        await self._run(self._calls.download(artifact, target))
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        if self._owned:
-            await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Return the client."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        await self.aclose()
-
-    async def _run(self, flow: Flow[T]) -> T:
-        async with _AsyncRun(flow, self._http, self._calls.exchange) as run:
-            return await run.to_its_end()
-
-
 @dataclass(frozen=True, slots=True)
-class _Done(Generic[T]):
+class Done(Generic[T]):
     """A flow is at its end."""
 
     value: T
 
 
-class _Run(Generic[T]):
-    """Takes the steps of one flow, and closes what it opened."""
-
-    def __init__(self, flow: Flow[T], http: httpx.Client, exchange: Exchange) -> None:
-        self._flow = flow
-        self._http = http
-        self._exchange = exchange
-        self._response: httpx.Response | None = None
-        self._pieces: Iterator[bytes] | None = None
-
-    def advance(self) -> Emit | _Done[T]:
-        """Take steps until there is an event or the outcome."""
-        came: object = None
-        while True:
-            try:
-                step = self._flow.send(came)
-            except StopIteration as end:
-                return _Done(end.value)
-            match step:
-                case Emit():
-                    return step
-                case Ask():
-                    came = self._ask(step)
-                case Read():
-                    came = self._read()
-                case Pause(seconds):
-                    time.sleep(seconds)
-                case Do(action):
-                    action()
-                case _:
-                    assert_never(step)
-
-    def to_its_end(self) -> T:
-        """Take every step; return the outcome."""
-        while isinstance(step := self.advance(), Emit):
-            pass
-        return step.value
-
-    def _ask(self, ask: Ask) -> Reply | NoReply:
-        self._close()
-        deadline = self._exchange.clock() + ask.read
-        try:
-            content = None if ask.body is None else ask.body.chunks()
-            request = _request(self._http, ask, content, self._exchange.patience)
-            self._response = self._http.send(request, stream=True, follow_redirects=False)
-            self._pieces = self._response.iter_bytes()
-            if _is_streamed(ask, self._response):
-                return _reply(self._response, b"")
-            content_received = bytearray()
-            for piece in self._pieces:
-                content_received += piece
-                _check_answer(content_received, self._exchange.clock() < deadline)
-            return _reply(self._response, bytes(content_received))
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            return _no_reply(error)
-
-    def _read(self) -> bytes | NoReply | None:
-        try:
-            return None if self._pieces is None else next(self._pieces, None)
-        except httpx.HTTPError as error:
-            return _no_reply(error)
-
-    def _close(self) -> None:
-        if self._response is not None:
-            self._response.close()
-            self._response = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._flow.close()
-        self._close()
-
-
-class _AsyncRun(Generic[T]):
-    """Takes the steps of one flow, and closes what it opened."""
-
-    def __init__(self, flow: Flow[T], http: httpx.AsyncClient, exchange: Exchange) -> None:
-        self._flow = flow
-        self._http = http
-        self._exchange = exchange
-        self._response: httpx.Response | None = None
-        self._pieces: AsyncIterator[bytes] | None = None
-
-    async def advance(self) -> Emit | _Done[T]:
-        """Take steps until there is an event or the outcome."""
-        came: object = None
-        while True:
-            try:
-                step = self._flow.send(came)
-            except StopIteration as end:
-                return _Done(end.value)
-            match step:
-                case Emit():
-                    return step
-                case Ask():
-                    came = await self._ask(step)
-                case Read():
-                    came = await self._read()
-                case Pause(seconds):
-                    await asyncio.sleep(seconds)
-                case Do(action):
-                    await asyncio.to_thread(action)
-                case _:
-                    assert_never(step)
-
-    async def to_its_end(self) -> T:
-        """Take every step; return the outcome."""
-        while isinstance(step := await self.advance(), Emit):
-            pass
-        return step.value
-
-    async def _ask(self, ask: Ask) -> Reply | NoReply:
-        await self._close()
-        deadline = self._exchange.clock() + ask.read
-        try:
-            content = None if ask.body is None else _in_thread(ask.body)
-            request = _request(self._http, ask, content, self._exchange.patience)
-            self._response = await self._http.send(request, stream=True, follow_redirects=False)
-            self._pieces = self._response.aiter_bytes()
-            if _is_streamed(ask, self._response):
-                return _reply(self._response, b"")
-            content_received = bytearray()
-            async for piece in self._pieces:
-                content_received += piece
-                _check_answer(content_received, self._exchange.clock() < deadline)
-            return _reply(self._response, bytes(content_received))
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            return _no_reply(error)
-
-    async def _read(self) -> bytes | NoReply | None:
-        try:
-            return None if self._pieces is None else await anext(self._pieces, None)
-        except httpx.HTTPError as error:
-            return _no_reply(error)
-
-    async def _close(self) -> None:
-        if self._response is not None:
-            await self._response.aclose()
-            self._response = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._flow.close()
-        await self._close()
-
-
-def _calls(base_url: str, api_key: str | None, patience: Patience | None) -> Calls:
+def make_calls(base_url: str, api_key: str | None, patience: Patience | None) -> Calls:
+    """Return what a client of that gateway can do."""
     exchange = Exchange(
         base_url, api_key, patience=patience or Patience(), clock=time.monotonic, chance=chance
     )
     return Calls(exchange)
 
 
-def _request(
+def build_request(
     http: httpx.Client | httpx.AsyncClient, ask: Ask, content: Any, patience: Patience
 ) -> httpx.Request:
+    """Return the request that `ask` stands for."""
     length = {} if ask.body is None else {"Content-Length": str(ask.body.length)}
     return http.build_request(
         ask.method,
@@ -486,29 +53,27 @@ def _request(
     )
 
 
-def _is_streamed(ask: Ask, response: httpx.Response) -> bool:
+def is_streamed(ask: Ask, response: httpx.Response) -> bool:
+    """Whether the body is taken piece by piece."""
     return ask.stream and response.status_code in {200, 206}
 
 
-def _reply(response: httpx.Response, content: bytes) -> Reply:
+def reply_of(response: httpx.Response, content: bytes) -> Reply:
+    """Return the answer as flows see it."""
     headers = {name.lower(): value for name, value in response.headers.items()}
     return Reply(status=response.status_code, headers=headers, content=content)
 
 
-def _check_answer(content: bytearray, in_time: bool) -> None:
+def check_answer(content: bytearray, in_time: bool) -> None:
+    """Raise when an answer is too long, or too long in coming."""
     if len(content) > MAX_ANSWER:
         raise UnexpectedAnswer(f"an answer has more than {MAX_ANSWER} bytes")
     if not in_time:
         raise httpx.ReadTimeout("the answer took too long")
 
 
-def _no_reply(error: Exception) -> NoReply:
+def no_reply(error: Exception) -> NoReply:
+    """Return why no answer came, and whether to ask again."""
     futile = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
     repeatable = isinstance(error, httpx.TransportError) and not isinstance(error, futile)
     return NoReply(error=error, repeatable=repeatable)
-
-
-async def _in_thread(body: Body) -> AsyncIterator[bytes]:
-    chunks = body.chunks()
-    while chunk := await asyncio.to_thread(next, chunks, b""):
-        yield chunk
