@@ -236,6 +236,7 @@ class DeliverySettings(Section):
     endpoint_limit_max: Annotated[int, Field(ge=1, le=100_000)]
     dead_retention_seconds: Seconds
     delivered_retention_seconds: Seconds
+    secret_overlap_seconds: Annotated[float, Field(ge=0, le=30 * 86_400)]
     contact: Annotated[str, Field(max_length=200, pattern=r"^[ -~]*$")]
 
 

@@ -15,8 +15,9 @@ from config.clock import SECOND, StoreClock, rfc3339
 from config.ids import random_float
 from delivery.decide import decide
 from delivery.egress import Destination, Policy, parse_destination
+from delivery.endpoints import open_secrets
 from delivery.errors import DestinationRefused, SealError, SecretError
-from delivery.models import Attempted, Bury, Claimed, Decision, Deliver, Retry
+from delivery.models import Attempted, Bury, Claimed, Decision, Deliver, Retry, Scheme
 from delivery.outcomes import (
     Delivered,
     Denied,
@@ -29,7 +30,7 @@ from delivery.outcomes import (
 )
 from delivery.retry import Schedule
 from delivery.sealing import KeyRing
-from delivery.signing import sign
+from delivery.signing import SECRETS_OF, signature_headers
 
 _log = logging.getLogger("delivery.attempt")
 
@@ -79,7 +80,7 @@ def interrupted(claimed: Claimed, now: int) -> Attempted:
 def faulted(claimed: Claimed, now: int, rules: Rules) -> Attempted:
     """Return the record of an attempt that failed by a fault of ours: a failure like any other."""
     used, step = claimed.used + 1, claimed.step + 1
-    over = used >= rules.schedule.attempts
+    over = used >= rules.schedule.attempts or claimed.trigger == "test"
     wait = 0 if over else rules.schedule.wait(step, random_float())
     return Attempted(
         id=claimed.id,
@@ -104,7 +105,6 @@ def _open_url(claimed: Claimed, ring: KeyRing) -> str:
 
 def _headers(claimed: Claimed, rules: Rules, now: int) -> dict[str, str]:
     timestamp = now // SECOND
-    secret = rules.ring.open(claimed.secret, row=claimed.endpoint).decode()
     custom: dict[str, str] = (
         json.loads(rules.ring.open(claimed.headers, row=claimed.id)) if claimed.headers else {}
     )
@@ -114,11 +114,24 @@ def _headers(claimed: Claimed, rules: Rules, now: int) -> dict[str, str]:
         "user-agent": rules.user_agent,
         "webhook-id": claimed.id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(
-            [secret], message_id=claimed.id, timestamp=timestamp, body=claimed.body
+        **signature_headers(
+            claimed.scheme,
+            _secrets_in_force(claimed, rules.ring, now),
+            message_id=claimed.id,
+            timestamp=timestamp,
+            number=claimed.number,
+            body=claimed.body,
         ),
         "gateway-attempt": str(claimed.number),
         "gateway-trigger": claimed.trigger,
+    }
+
+
+def _secrets_in_force(claimed: Claimed, ring: KeyRing, now: int) -> dict[Scheme, tuple[str, ...]]:
+    return {
+        scheme: open_secrets(claimed.secrets[scheme], claimed.endpoint, ring).in_force(now)
+        for scheme in SECRETS_OF[claimed.scheme]
+        if scheme in claimed.secrets
     }
 
 

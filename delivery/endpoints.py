@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from config.ids import choose_partition, derived_id
 from delivery.egress import Destination
+from delivery.models import Scheme
 from delivery.sealing import KeyRing
+from delivery.secrets import Secret, Secrets
 from delivery.signing import generate_secret
+
+SECRET_FIELDS: Mapping[Scheme, str] = {name: f"secret:{name}" for name in get_args(Scheme)}
+"""The fields of an endpoint's hash that hold its secrets, by scheme."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +24,7 @@ class Endpoint:
 
     Attributes:
         origin: scheme, host and port that its URLs share.
-        secrets: the signing secrets in force, newest first, sealed for the row `id`.
+        secrets: the signing secrets by scheme, each sealed for the row `id`.
         paused: whether an operator holds its deliveries back.
         limit: how many may be attempted at once; adapts to its answers.
         inflight: how many are being attempted.
@@ -32,7 +38,7 @@ class Endpoint:
     tenant: str
     origin: str
     created_at: int
-    secrets: tuple[bytes, ...]
+    secrets: Mapping[Scheme, bytes]
     paused: bool
     limit: int
     inflight: int
@@ -44,22 +50,33 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """An endpoint to be made unless it exists.
+    """An endpoint to be made unless it exists, with the secrets that a scheme needs.
 
     Attributes:
-        secret: a fresh signing secret, sealed for the row `id`; of no use when the endpoint exists.
+        secret: a fresh secret for `v1`, sealed for the row `id`; of no use when there is one.
+        scheme: how deliveries to it are to be signed.
+        scheme_secret: the same for that scheme; empty for `v1`.
     """
 
     id: str
     tenant: str
     origin: str
     secret: bytes
+    scheme: Scheme = "v1"
+    scheme_secret: bytes = b""
 
 
-def register(tenant: str, destination: Destination, ring: KeyRing, partitions: int) -> Registration:
+def register(
+    tenant: str,
+    destination: Destination,
+    ring: KeyRing,
+    partitions: int,
+    scheme: Scheme = "v1",
+) -> Registration:
     """Return the registration of the endpoint that `destination` belongs to for `tenant`.
 
     The partition follows from the host alone, so that all tenants' endpoints of a host meet there.
+    Every endpoint has a secret for `v1`, whatever its deliveries are signed by.
     """
     partition = choose_partition(destination.host, partitions)
     endpoint_id = derived_id("ep", partition, tenant, destination.origin)
@@ -67,8 +84,28 @@ def register(tenant: str, destination: Destination, ring: KeyRing, partitions: i
         id=endpoint_id,
         tenant=tenant,
         origin=destination.origin,
-        secret=ring.seal(generate_secret().encode(), row=endpoint_id),
+        secret=_fresh("v1", endpoint_id, ring),
+        scheme=scheme,
+        scheme_secret=b"" if scheme == "v1" else _fresh(scheme, endpoint_id, ring),
     )
+
+
+def _fresh(scheme: Scheme, endpoint_id: str, ring: KeyRing) -> bytes:
+    return seal_secrets(Secrets(newest=Secret(text=generate_secret(scheme))), endpoint_id, ring)
+
+
+def seal_secrets(secrets: Secrets, endpoint_id: str, ring: KeyRing) -> bytes:
+    """Return the secrets as the store keeps them for the endpoint."""
+    return ring.seal(secrets.encode(), row=endpoint_id)
+
+
+def open_secrets(sealed: bytes, endpoint_id: str, ring: KeyRing) -> Secrets:
+    """Return what `seal_secrets` sealed for the endpoint.
+
+    Raises:
+        SealError: of another endpoint, or sealed by a key that is not in the ring.
+    """
+    return Secrets.decode(ring.open(sealed, row=endpoint_id))
 
 
 def url_hash(url: str) -> str:
@@ -89,7 +126,7 @@ def decode_endpoint(
         tenant=kept["tenant"].decode(),
         origin=kept["origin"].decode(),
         created_at=int(kept["createdAt"]),
-        secrets=(kept["secret"],),
+        secrets={name: kept[field] for name, field in SECRET_FIELDS.items() if field in kept},
         paused="paused" in kept,
         limit=int(kept["limit"]),
         inflight=inflight,

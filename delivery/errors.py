@@ -2,7 +2,8 @@
 
     DeliveryError
     ├── SealError              a sealed value cannot be opened, or a key ring cannot be read
-    ├── SecretError            a signing secret is malformed
+    ├── SecretError            a signing secret is missing or malformed
+    ├── RotationContended      secrets were changed by others too often to be changed
     ├── DestinationRefused     a URL that no policy of ours accepts; told to the client at submit
     ├── HeaderRefused          a custom header that may not be sent; told to the client at submit
     ├── DestinationDenied      an address that may not be dialled; found when connecting
@@ -36,7 +37,11 @@ class SealError(DeliveryError):
 
 
 class SecretError(DeliveryError):
-    """A signing secret is not `whsec_`, `whsk_` or `whpk_` with base64 of an allowed size."""
+    """There is no signing secret, or it is not in the form of its scheme (`delivery.signing`)."""
+
+
+class RotationContended(DeliveryError):
+    """Others changed an endpoint's secrets again and again meanwhile; nothing was changed."""
 
 
 class DestinationRefused(DeliveryError):

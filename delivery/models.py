@@ -10,12 +10,16 @@ it).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 State = Literal["pending", "delivered", "dead"]
 Reason = Literal["exhausted", "gone", "destination_not_allowed", "disabled", "poison"]
 Trigger = Literal["schedule", "replay", "manual", "test"]
+
+Scheme = Literal["v1", "v1a", "x-signature"]
+"""How an attempt is signed; what each makes of it is told in `delivery.signing`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,9 @@ class Message:
         headers: custom headers as a JSON object, sealed for the row `id`; empty when there are
             none.
         tags: opaque JSON of the sender's.
+        scheme: how it is signed; the endpoint must have the secrets for it.
+        trigger: what leads to its attempts: `schedule`, or `test` for one attempt that is none of
+            the dead letters if it fails.
         body: the bytes to send, rendered once.
     """
 
@@ -41,6 +48,8 @@ class Message:
     url_hash: str
     headers: bytes = b""
     tags: str = "{}"
+    scheme: Scheme = "v1"
+    trigger: Literal["schedule", "test"] = "schedule"
     body: bytes
 
 
@@ -53,7 +62,8 @@ class Claimed:
         claim: the fencing token that recording needs.
         number: of this attempt, from 1, over the delivery's whole life.
         trigger: what led to this attempt.
-        secret: the endpoint's signing secret, sealed for the endpoint's row.
+        scheme: how it is signed.
+        secrets: the endpoint's, by scheme, each sealed for the endpoint's row.
         used: attempts of the budget used up before this one.
         step: gaps of the schedule used up before this one.
         born_at: since when its age counts, µs.
@@ -67,7 +77,8 @@ class Claimed:
     trigger: Trigger
     endpoint: str
     tenant: str
-    secret: bytes
+    scheme: Scheme = "v1"
+    secrets: Mapping[Scheme, bytes]
     url: bytes
     headers: bytes
     tags: str

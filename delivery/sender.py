@@ -123,7 +123,7 @@ _SECRETS = re.compile(
         ["']? \s*[:=]\s* ["']? (?:(?:Bearer|Basic)\s+)?
     )
     (?: (?<=") [^"]+ | (?<=') [^']+ | [^\s"',;&<>]+ )
-  | \b(?:whsec|whsk|gwk)_[A-Za-z0-9+/=_-]+
+  | \b(?:whsec|whsk|xsig|gwk)_[A-Za-z0-9+/=_-]+
   | \beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?
     """,
     re.IGNORECASE | re.VERBOSE | re.ASCII,

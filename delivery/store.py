@@ -14,7 +14,7 @@ from typing import Any, cast
 from config.clock import SECOND
 from config.ids import partition_of
 from config.store import Call, Store, load_script, partition_prefix
-from delivery.endpoints import Endpoint, Registration, decode_endpoint
+from delivery.endpoints import SECRET_FIELDS, Endpoint, Registration, decode_endpoint
 from delivery.models import (
     Attempted,
     Batch,
@@ -25,6 +25,7 @@ from delivery.models import (
     Message,
     Reason,
     Retry,
+    Scheme,
     State,
     Trigger,
 )
@@ -97,6 +98,8 @@ class DeliveryStore:
             registration.origin,
             registration.secret,
             self.retention.initial_limit,
+            registration.scheme,
+            registration.scheme_secret,
         )
         return _endpoint(described), bool(created)
 
@@ -110,6 +113,29 @@ class DeliveryStore:
         replies = await self._everywhere("list_endpoints", tenant, MAX_ENDPOINTS_LISTED)
         found = (_endpoint(described) for reply in replies for described in reply)
         return sorted(found, key=lambda endpoint: (endpoint.created_at, endpoint.id))
+
+    async def replace_secrets(
+        self, endpoint_id: str, scheme: Scheme, *, old: bytes, new: bytes
+    ) -> tuple[Endpoint, bool] | None:
+        """Give the endpoint other secrets for `scheme`, made of those it has.
+
+        Args:
+            endpoint_id: the endpoint.
+            scheme: whose secrets.
+            old: as they were read, sealed; empty for none.
+            new: sealed.
+
+        Returns:
+            The endpoint as it is now, and whether they are in place: they are not when somebody
+            else changed them since. None when there is no such endpoint.
+        """
+        reply = await self._run(
+            "replace_secrets", partition_of(endpoint_id), endpoint_id, scheme, old, new
+        )
+        if reply is None:
+            return None
+        done, described = reply
+        return _endpoint(described), bool(done)
 
     async def enqueue(self, message: Message) -> bool:
         """Make a delivery pending; False when it existed already.
@@ -129,6 +155,8 @@ class DeliveryStore:
             message.tags,
             message.body,
             self.retention.dead,
+            message.scheme,
+            message.trigger,
         )
         if made < 0:
             raise KeyError(message.endpoint)
@@ -269,7 +297,7 @@ def _endpoint(described: list[Any]) -> Endpoint:
 
 def _batch(reply: list[Any]) -> Batch:
     now, next_at, rows, endpoints, more = reply
-    known = {endpoint: (secret, bool(proven)) for endpoint, secret, proven in endpoints}
+    known = {endpoint: (_secrets(sealed), bool(proven)) for endpoint, proven, *sealed in endpoints}
     return Batch(
         now=now,
         next_at=None if next_at < 0 else next_at,
@@ -278,10 +306,17 @@ def _batch(reply: list[Any]) -> Batch:
     )
 
 
-def _claimed(row: list[Any], endpoints: Mapping[bytes, tuple[bytes, bool]]) -> Claimed:
+def _secrets(sealed: Sequence[bytes | None]) -> dict[Scheme, bytes]:
+    return {scheme: value for scheme, value in zip(SECRET_FIELDS, sealed, strict=True) if value}
+
+
+def _claimed(
+    row: list[Any], endpoints: Mapping[bytes, tuple[Mapping[Scheme, bytes], bool]]
+) -> Claimed:
     delivery_id, claim, number, fields, body, suspect = row
     endpoint, tenant, url, headers, tags, trigger, used, step, born_at, *_ = fields
-    secret, proven = endpoints[endpoint]
+    scheme = fields[13]
+    secrets, proven = endpoints[endpoint]
     return Claimed(
         id=delivery_id.decode(),
         claim=claim.decode(),
@@ -289,7 +324,8 @@ def _claimed(row: list[Any], endpoints: Mapping[bytes, tuple[bytes, bool]]) -> C
         trigger=cast("Trigger", trigger.decode() if trigger else "schedule"),
         endpoint=endpoint.decode(),
         tenant=tenant.decode(),
-        secret=secret,
+        scheme=cast("Scheme", scheme.decode() if scheme else "v1"),
+        secrets=secrets,
         url=url,
         headers=headers or b"",
         tags=tags.decode(),

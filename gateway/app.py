@@ -35,6 +35,8 @@ from gateway.api.intake import Intake
 from gateway.api.jobs import JobsApi
 from gateway.api.keys import KeysApi
 from gateway.api.routes import RoutesApi
+from gateway.api.samples import SamplesApi
+from gateway.api.secrets import SecretsApi
 from gateway.api.sights import ABORT, JobWatchers, job_watchers
 from gateway.api.streams import StreamsApi
 from gateway.api.system import SystemApi
@@ -90,6 +92,8 @@ def create_app(
         *ArtifactsApi(services, access).routes(),
         *FilesApi(services, access, urls).routes(),
         *EndpointsApi(services, access, urls).routes(),
+        *SecretsApi(services, access).routes(),
+        *SamplesApi(services, access, urls).routes(),
         *DeliveriesApi(services, access, urls).routes(),
         *KeysApi(services, access, urls, keys).routes(),
         *SystemApi(services, access).routes(),

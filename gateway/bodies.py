@@ -86,6 +86,19 @@ async def read_json(request: Request, *, limit: int, depth: int) -> Any:
     return parse_json(bytes(data), depth=depth)
 
 
+async def read_optional_json(request: Request, *, limit: int, depth: int) -> Any:
+    """Return the value in a JSON body; an empty object where there is no body at all.
+
+    Raises:
+        Problem, ClientDisconnect: as `read_json` does.
+    """
+    headers = request.headers
+    # Without either header a request has no body (RFC 9112, section 6.3).
+    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
+        return {}
+    return await read_json(request, limit=limit, depth=depth)
+
+
 def parse_json(data: bytes, *, depth: int) -> Any:
     """Return the value that `data` holds.
 

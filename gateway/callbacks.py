@@ -126,6 +126,7 @@ class Renderer:
             sequence=sequence,
             ticket=self._ticket(job),
             at=at,
+            payload=callback.payload,
         )
         return Message(
             id=message_id,
@@ -135,6 +136,7 @@ class Renderer:
             url_hash=callback.url_hash,
             headers=self._reseal(callback.headers, job.id, message_id),
             tags=compact({"jobId": job.id, "event": event, "jobType": job.type}),
+            scheme=callback.signature,
             body=body,
         )
 

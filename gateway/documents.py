@@ -6,12 +6,12 @@ Pure: everything comes in by argument. Results that are kept as a file are read 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from config.clock import SECOND, rfc3339
 from delivery.sealing import KeyRing
 from gateway.jobcontext import artifact_name
-from gateway.models import Callback, CallbackState, Job, View, compact
+from gateway.models import Callback, CallbackState, Job, Payload, View, compact
 from gateway.urls import Urls
 
 _ARTIFACT_MEMBERS = frozenset({"href", "resultUrl"})
@@ -39,7 +39,14 @@ def document(view: View, *, urls: Urls, ring: KeyRing, file_results: Any = None)
 
 
 def event_body(
-    job: Job, *, event: str, urls: Urls, sequence: int, ticket: str | None, at: int
+    job: Job,
+    *,
+    event: str,
+    urls: Urls,
+    sequence: int,
+    ticket: str | None,
+    at: int,
+    payload: Payload = "standard",
 ) -> bytes:
     """Return the body of the callback that tells `event`: compact UTF-8 JSON, rendered once.
 
@@ -50,6 +57,8 @@ def event_body(
         sequence: rises with every event of the job.
         ticket: lets a receiver without an API key read the result and the artifacts.
         at: when the event happened, µs.
+        payload: how it is laid out. Flat, the event's `type` wins over that of the job, which is
+            `jobType` then.
     """
     results = None if job.results_file else expand(job.results, job, urls=urls, ticket=ticket)
     data = _members(job, urls=urls, results=results)
@@ -58,8 +67,15 @@ def event_body(
     if job.results_file:
         data["resultsOmitted"] = True
         data["resultUrl"] = urls.result(job.id, ticket)
-    body = {"type": event, "timestamp": rfc3339(at), "data": data}
-    return compact(body).encode()
+    head = {"type": event, "timestamp": rfc3339(at)}
+    match payload:
+        case "standard":
+            return compact({**head, "data": data}).encode()
+        case "flat":
+            renamed = {"jobType" if name == "type" else name: data[name] for name in data}
+            return compact({**head, **renamed}).encode()
+        case _:
+            assert_never(payload)
 
 
 def version(view: View) -> str:

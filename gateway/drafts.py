@@ -96,7 +96,7 @@ class Drafter:
         refs = _check_input(job_type, request.input)
         destination = self._find_destination(request.callback_url)
         _check_headers(request.callback)
-        registration = self._register(principal.tenant, destination)
+        registration = self._register(principal.tenant, destination, request.callback)
         return Draft(
             job_id=self._new_id(registration),
             tenant=principal.tenant,
@@ -120,10 +120,13 @@ class Drafter:
     def _find_destination(self, url: str | None) -> Destination | None:
         return None if url is None else destination_of(url, self._policy, "/callbackUrl")
 
-    def _register(self, tenant: str, destination: Destination | None) -> Registration | None:
+    def _register(
+        self, tenant: str, destination: Destination | None, wanted: CallbackRequest | None
+    ) -> Registration | None:
         if destination is None:
             return None
-        return register(tenant, destination, self._ring, self._partitions)
+        scheme = wanted.signature if wanted else "v1"
+        return register(tenant, destination, self._ring, self._partitions, scheme)
 
     def _new_id(self, registration: Registration | None) -> str:
         if registration is None:

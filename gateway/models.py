@@ -12,8 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast
 
+from delivery.models import Scheme
+
 Status = Literal["pending", "processing", "completed", "failed", "cancelled"]
 Priority = Literal["high", "normal", "low"]
+
+Payload = Literal["standard", "flat"]
+"""A callback's body: the job document as its member `data`, or that document's members themselves.
+"""
 
 TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "cancelled"})
 
@@ -72,8 +78,8 @@ class Callback:
         events: the events subscribed to.
         headers: custom headers as a JSON object, sealed for the same row; empty when there are
             none.
-        signature: `v1` or `x-signature`.
-        payload: `standard` or `flat`.
+        signature: how they are signed.
+        payload: how their bodies are laid out.
     """
 
     endpoint: str
@@ -81,8 +87,8 @@ class Callback:
     url_hash: str
     events: tuple[str, ...]
     headers: bytes = b""
-    signature: str = "v1"
-    payload: str = "standard"
+    signature: Scheme = "v1"
+    payload: Payload = "standard"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,8 +319,8 @@ def _decode_callback(kept: Mapping[str, bytes]) -> Callback | None:
         url_hash=kept["urlHash"].decode(),
         events=tuple(kept["events"].decode().split(",")),
         headers=kept.get("headers", b""),
-        signature=_text(kept, "signature") or "v1",
-        payload=_text(kept, "payload") or "standard",
+        signature=cast("Scheme", _text(kept, "signature") or "v1"),
+        payload="flat" if kept.get("payload") == b"flat" else "standard",
     )
 
 

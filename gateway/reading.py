@@ -1,4 +1,4 @@
-"""Finding a job for somebody who may see it, and telling them when it is not to be had."""
+"""Finding a job or an endpoint for whoever may see it, and telling them when it is not there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from config import ids
 from config.clock import rfc3339
+from delivery.endpoints import Endpoint
+from delivery.store import DeliveryStore
 from gateway.artifacts import ArtifactStore
 from gateway.models import Tombstone, View
 from gateway.problems import Problem
@@ -29,6 +31,26 @@ async def read_job(jobs: JobStore, job_id: str, *, tenant: str | None, partition
             raise _expired(stone)
         case _:
             raise _unknown()
+
+
+async def read_endpoint(deliveries: DeliveryStore, endpoint_id: str, *, tenant: str) -> Endpoint:
+    """Return the endpoint if it exists and is `tenant`'s.
+
+    Raises:
+        Problem: `not_found`, also for another tenant's endpoint.
+        StoreUnavailable: the store did not answer.
+    """
+    endpoint = None
+    if ids.is_id("ep", endpoint_id) and ids.partition_of(endpoint_id) < deliveries.partitions:
+        endpoint = await deliveries.read_endpoint(endpoint_id)
+    if endpoint is None or endpoint.tenant != tenant:
+        raise unknown_endpoint()
+    return endpoint
+
+
+def unknown_endpoint() -> Problem:
+    """Return what is answered for an endpoint that the asker has not got."""
+    return Problem("not_found", "no endpoint of this identifier is known")
 
 
 async def read_file_results(view: View, artifacts: ArtifactStore) -> Any:

@@ -84,7 +84,8 @@ class Rerunner:
             return None
         url = self.ring.open(old.callback.url, row=_row(old.id)).decode()
         destination = destination_of(url, self.policy, "/callbackUrl")
-        return register(old.tenant, destination, self.ring, self.jobs.partitions)
+        scheme = old.callback.signature
+        return register(old.tenant, destination, self.ring, self.jobs.partitions, scheme)
 
     async def _reserve(self, old: Job, tenant: str | None) -> str:
         """Return the identifier of the new job: beside the old one, so the callback's partition."""

@@ -19,16 +19,19 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 
 from config.clock import parse_rfc3339
+from delivery.errors import SecretError
+from delivery.models import Scheme
+from delivery.signing import check_secret
 from gateway.auth import TENANT, Scope
 from gateway.errors import Fault
-from gateway.models import Priority
+from gateway.models import Payload, Priority
 from gateway.problems import Problem
 from gateway.strict_json import canonical
 
-Event = Literal["job.completed", "job.failed", "job.cancelled", "job.expiring"]
+Event = Literal["job.completed", "job.failed", "job.cancelled", "job.expiring", "job.started"]
 
 DEFAULT_EVENTS: tuple[Event, ...] = ("job.completed", "job.failed", "job.cancelled")
 """The events a callback tells unless it says otherwise."""
@@ -36,6 +39,7 @@ DEFAULT_EVENTS: tuple[Event, ...] = ("job.completed", "job.failed", "job.cancell
 MAX_ATTEMPTS = 25
 MAX_TIMEOUT_SECONDS = 86_400
 MAX_RESULT_TTL_SECONDS = 30 * 86_400
+MAX_OVERLAP_SECONDS = 30 * 86_400
 
 
 _LAST_INSTANT = parse_rfc3339("9999-12-31T23:59:59.999999Z")
@@ -90,6 +94,11 @@ class _Body(BaseModel):
     )
 
 
+def layout_of(scheme: Scheme, payload: Payload | None) -> Payload:
+    """Return how bodies are laid out that are signed by `scheme`, where `payload` may say so."""
+    return payload or ("flat" if scheme == "x-signature" else "standard")
+
+
 class CallbackRequest(_Body):
     """How the callback is to be sent: `callback` of a submission."""
 
@@ -101,8 +110,25 @@ class CallbackRequest(_Body):
     headers: Annotated[
         dict[str, str], Field(description="Sent with every callback; kept sealed, never shown.")
     ] = {}
-    signature: Literal["v1"] = "v1"
-    payload: Literal["standard"] = "standard"
+    signature: Annotated[
+        Scheme,
+        Field(
+            description="`v1` and `v1a` are Standard Webhooks, with HMAC-SHA256 and with Ed25519;"
+            " `x-signature` is `v1` and beside it `X-Signature`, the hex HMAC-SHA256 of the body."
+        ),
+    ] = "v1"
+    payload: Annotated[
+        Payload | None,
+        Field(
+            description="`flat` lays the members of `data` beside `type` and `timestamp`; the job's"
+            " own type is `jobType` there. It is the default with `x-signature`, else `standard`."
+        ),
+    ] = None
+
+    @property
+    def layout(self) -> Payload:
+        """How the bodies are laid out."""
+        return layout_of(self.signature, self.payload)
 
 
 class SubmitRequest(_Body):
@@ -159,6 +185,52 @@ class EndpointRequest(_Body):
     """A callback URL whose origin is to be known beforehand: the body of `POST /v1/endpoints`."""
 
     url: CallbackUrl
+
+
+class SampleRequest(_Body):
+    """A sample that is to be sent: the body of `POST /v1/endpoints/{id}/test`."""
+
+    url: Annotated[
+        CallbackUrl | None,
+        Field(description="Where to: a URL of this endpoint's origin; its root otherwise."),
+    ] = None
+    event: Annotated[Event, Field(description="What it tells.")] = "job.completed"
+    signature: Annotated[Scheme, Field(description="As in `callback` of a job.")] = "v1"
+    payload: Annotated[Payload | None, Field(description="As in `callback` of a job.")] = None
+
+    @property
+    def layout(self) -> Payload:
+        """How the body is laid out."""
+        return layout_of(self.signature, self.payload)
+
+
+class RotateRequest(_Body):
+    """Another secret that is wanted: the body of `POST /v1/endpoints/{id}/rotate`."""
+
+    scheme: Annotated[Scheme, Field(description="Whose secret.")] = "v1"
+    secret: Annotated[
+        Annotated[str, Field(min_length=24, max_length=128)] | None,
+        Field(
+            description="One of your own: `whsec_` and base64 of 24 to 64 bytes; for `v1a` `whsk_`"
+            " and base64 of seed and public key; for `x-signature` 24 to 128 printable ASCII"
+            " characters. A random one otherwise."
+        ),
+    ] = None
+    overlap_seconds: Annotated[
+        Annotated[int, Field(ge=0, le=MAX_OVERLAP_SECONDS)] | None,
+        Field(
+            description="How long the one it replaces signs on; 0: not at all. Those replaced"
+            " earlier sign no longer than that either. A day, unless the operator set another."
+        ),
+    ] = None
+    retire: Annotated[
+        bool,
+        Field(description="Make no new one: what was replaced earlier signs no more, from now on."),
+    ] = False
+
+    def canonical(self) -> bytes:
+        """Return the one spelling of what was asked for: members given, names sorted."""
+        return canonical(self.model_dump(by_alias=True, exclude_unset=True))
 
 
 class KeyRequest(_Body):
@@ -218,6 +290,37 @@ def parse_endpoint(value: Any) -> EndpointRequest:
         Problem: `unknown_member` or `invalid_request`, with every member at fault.
     """
     return _parse(EndpointRequest, value)
+
+
+def parse_sample(value: Any) -> SampleRequest:
+    """Return `value`, decoded JSON, as the wish for a sample.
+
+    Raises:
+        Problem: `unknown_member` or `invalid_request`, with every member at fault.
+    """
+    return _parse(SampleRequest, value)
+
+
+def parse_rotation(value: Any) -> RotateRequest:
+    """Return `value`, decoded JSON, as the wish for another secret.
+
+    Raises:
+        Problem: `unknown_member` or `invalid_request`, with every member at fault; a secret is not
+            shown.
+    """
+    request = _parse(RotateRequest, value)
+    if request.retire:
+        for member in ("secret", "overlapSeconds"):
+            if getattr(request, to_snake(member)) is not None:
+                fault = Fault(f"/{member}", "means nothing beside retire")
+                raise Problem("invalid_request", "retire makes no new secret", faults=[fault])
+    if request.secret is not None:
+        try:
+            check_secret(request.scheme, request.secret)
+        except SecretError as error:
+            fault = Fault("/secret", str(error))
+            raise Problem("invalid_request", str(error), faults=[fault]) from error
+    return request
 
 
 def parse_key_request(value: Any) -> KeyRequest:

@@ -46,7 +46,7 @@ class JobStore(Transitions):
         Raises:
             StoreFull: nothing was written.
         """
-        endpoint: tuple[Argument, ...] = ("", "", "", 0)
+        endpoint: tuple[Argument, ...] = ("", "", "", 0, "", "")
         if registration is not None:
             initial_limit = self._retention.initial_limit
             endpoint = (
@@ -54,6 +54,8 @@ class JobStore(Transitions):
                 registration.origin,
                 registration.secret,
                 initial_limit,
+                registration.scheme,
+                registration.scheme_secret,
             )
         fields = [part for field in encode_fields(job).items() for part in field]
         reply = await self._run(

@@ -252,7 +252,7 @@ class Submitter:
             events=tuple(wanted.events),
             headers=self._ring.seal(headers, row=row) if headers else b"",
             signature=wanted.signature,
-            payload=wanted.payload,
+            payload=wanted.layout,
         )
 
     async def _write(self, job: Job, registration: Registration | None) -> View:

@@ -44,6 +44,10 @@ class Urls:
         """Return the URL of the callbacks that the job owed."""
         return f"{self.job(job_id)}/deliveries"
 
+    def delivery(self, delivery_id: str) -> str:
+        """Return the URL of a callback's record."""
+        return f"{self.base}/v1/deliveries/{delivery_id}"
+
     def file(self, file_id: str) -> str:
         """Return the URL of the bytes of a file that belongs to no job."""
         return f"{self.base}/v1/files/{file_id}"

@@ -9,7 +9,7 @@
 -- Demands nothing. The last batch of each process is kept: the same sequence gets the same batch again.
 -- Returns {now, next (µs: when something falls due, -1 never), rows, endpoints}
 --   row: {delivery, claim, attempt number, hash fields, body, 1 if a suspect}
---   endpoint: {endpoint, sealed secret, 1 if proven}
+--   endpoint: {endpoint, 1 if proven, sealed secrets for v1, v1a, x-signature; nil where it has none}
 -- include: bury
 local process, sequence, wanted, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local unproven_free, suspect_free, few = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -67,7 +67,7 @@ local function reap_expired(ep)
 end
 
 local ROW = {'ep', 'tenant', 'url', 'headers', 'tags', 'trigger', 'used', 'step', 'bornAt', 'claim', 'n', 'lost',
-  'manual'}
+  'manual', 'scheme'}
 local rows, endpoints, seen = {}, {}, {}
 
 local function hand_out(id)
@@ -77,8 +77,8 @@ local function hand_out(id)
   if d[13] then d[6] = 'manual' end
   if not seen[ep] then
     seen[ep] = true
-    local e = redis.call('HMGET', key('ep', ep), 'secret', 'succeededAt')
-    endpoints[#endpoints + 1] = {ep, e[1] or '', is_proven(e[2]) and 1 or 0}
+    local e = redis.call('HMGET', key('ep', ep), 'succeededAt', 'secret:v1', 'secret:v1a', 'secret:x-signature')
+    endpoints[#endpoints + 1] = {ep, is_proven(e[1]) and 1 or 0, e[2], e[3], e[4]}
   end
   local suspect = (tonumber(d[12]) or 0) >= SUSPECT_AFTER and 1 or 0
   rows[#rows + 1] = {id, d[10], d[11], d, redis.call('GET', key('d', id, 'body')) or '', suspect}
@@ -94,13 +94,13 @@ local function give_again(id, at)
 end
 
 local batch = {}
--- Waiting -> held under a claim. False when there was nothing to hold. What a person asked for goes out even to a
--- URL that answered 410: that is the way to see whether it still does.
+-- Waiting -> held under a claim. False when there was nothing to hold. What a person asked for, a test included,
+-- goes out even to a URL that answered 410: that is the way to see whether it still does.
 local function take(id, ep, source)
   redis.call('ZREM', source, id)
-  local d = redis.call('HMGET', key('d', id), 'state', 'urlHash', 'manual')
+  local d = redis.call('HMGET', key('d', id), 'state', 'urlHash', 'manual', 'trigger')
   if d[1] ~= 'pending' and not d[3] then return false end
-  if not d[3] and redis.call('SISMEMBER', key('ep', ep, 'gone'), d[2]) == 1 then
+  if not d[3] and d[4] ~= 'test' and redis.call('SISMEMBER', key('ep', ep, 'gone'), d[2]) == 1 then
     bury(id, ep, 'disabled', retention)
     return false
   end

@@ -2,8 +2,8 @@
 -- Fragment: an endpoint's place in the schedule.
 --
 -- Keys of an endpoint `e`:
---   ep:<e>            hash: tenant, origin, secret, createdAt, limit, failures, opens, openUntil, halvedAt,
---                     succeededAt, paused
+--   ep:<e>            hash: tenant, origin, secret:<scheme> (sealed: the newest and those in their overlap), createdAt,
+--                     limit, failures, opens, openUntil, halvedAt, succeededAt, paused
 --   ep:<e>:live       zset of deliveries waiting, by the instant they are due
 --   ep:<e>:replay     the same, of replayed ones; served behind `live`
 --   ep:<e>:inflight   zset of deliveries being attempted, by the end of their lease

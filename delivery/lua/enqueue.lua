@@ -3,7 +3,8 @@
 -- owes it may run twice.
 --
 -- Keys of a delivery `d`:
---   d:<d>        hash: ep, tenant, url, urlHash, headers, tags, trigger, state, reason, createdAt, bornAt (since
+--   d:<d>        hash: ep, tenant, url, urlHash, headers, tags, scheme (absent for v1), trigger (absent for the
+--                schedule), state, reason, createdAt, bornAt (since
 --                when its age counts), n (attempts made), used (of the budget), step (of the schedule), nextAt,
 --                claim, settled (the claim last recorded), lost (leases whose process died), lastStatus,
 --                endedAt, a<n> (the record of attempt n; the last 20), manual (it has ended, and a person asked for
@@ -15,8 +16,10 @@ local function enqueue(m)
   redis.call('HSET', key('d', m.id), 'ep', m.ep, 'tenant', m.tenant, 'url', m.url, 'urlHash', m.url_hash,
     'tags', m.tags, 'state', 'pending', 'createdAt', now, 'bornAt', now, 'nextAt', now)
   if m.headers ~= '' then redis.call('HSET', key('d', m.id), 'headers', m.headers) end
+  if m.scheme and m.scheme ~= 'v1' then redis.call('HSET', key('d', m.id), 'scheme', m.scheme) end
+  if m.trigger and m.trigger ~= 'schedule' then redis.call('HSET', key('d', m.id), 'trigger', m.trigger) end
   redis.call('SET', key('d', m.id, 'body'), m.body)
-  if redis.call('SISMEMBER', key('ep', m.ep, 'gone'), m.url_hash) == 1 then
+  if m.trigger ~= 'test' and redis.call('SISMEMBER', key('ep', m.ep, 'gone'), m.url_hash) == 1 then
     bury(m.id, m.ep, 'disabled', m.retention)
   else
     redis.call('ZADD', key('ep', m.ep, 'live'), now, m.id)

@@ -62,7 +62,7 @@ end
 function verbs.dead(id, ep, d, reason, _, used, step)
   redis.call('HSET', key('d', id), 'used', used, 'step', step)
   if reason == 'gone' then redis.call('SADD', key('ep', ep, 'gone'), d[5]) end
-  bury(id, ep, reason, dead_for)
+  bury(id, ep, reason, d[4] == 'test' and delivered_for or dead_for)
 end
 
 -- An attempt that a person asked for changes one state only: what was dead and is taken now is delivered. Set

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- Registers an endpoint.
 -- KEYS 1 partition prefix
--- ARGV 1 endpoint, 2 tenant, 3 origin, 4 sealed secret, 5 initial limit
--- Demands nothing: an endpoint that exists stays as it is.
+-- ARGV 1 endpoint, 2 tenant, 3 origin, 4 sealed secret for v1, 5 initial limit, 6 scheme,
+--      7 sealed secret for that scheme or ''
+-- Demands nothing: an endpoint that exists stays as it is, but for a secret that it has not got yet.
 -- Returns {1 if created now else 0, its hash, inflight, waiting}
 -- include: register
 -- include: describe
-local created = register(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+local created = register(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7])
 return {created, describe(ARGV[1])}

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from config import ids
 from config.clock import MILLISECOND, parse_rfc3339, rfc3339
 from delivery.models import Delivery
+from delivery.sealing import KeyRing
 from gateway.access import Access
 from gateway.auth import Principal
 from gateway.documents import instant
@@ -144,37 +145,55 @@ class DeliveriesApi:
         return delivery
 
     def _document(self, delivery: Delivery, principal: Principal) -> dict[str, Any]:
-        ring, urls = self._services.ring, self._urls
-        sealed = delivery.headers
-        headers = json.loads(ring.open(sealed, row=delivery.id)) if sealed else {}
-        job_id = delivery.tags.get("jobId")
-        with_answers = "operate" in principal.scopes
-        url = urls.instance(f"/v1/deliveries/{delivery.id}")
-        return {
-            "id": delivery.id,
-            "event": delivery.tags.get("event"),
-            "jobId": job_id,
-            "jobType": delivery.tags.get("jobType"),
-            "endpointId": delivery.endpoint,
-            "url": ring.open(delivery.url, row=delivery.id).decode(),
-            "headers": dict.fromkeys(headers, _HIDDEN),
-            "state": delivery.state,
-            "reason": delivery.reason,
-            "createdAt": rfc3339(delivery.created_at),
-            "endedAt": instant(delivery.ended_at),
-            "nextAttemptAt": instant(delivery.next_attempt_at),
-            "lastStatusCode": delivery.last_status,
-            "attemptCount": delivery.attempts,
-            "attempts": [
-                attempt_document(each, with_answer=with_answers) for each in delivery.history
-            ],
-            "_links": {
-                "self": url,
-                "redeliver": f"{url}/redeliver",
-                "endpoint": urls.endpoint(delivery.endpoint),
-                "job": urls.job(job_id) if isinstance(job_id, str) else None,
-            },
-        }
+        return delivery_document(
+            delivery,
+            ring=self._services.ring,
+            urls=self._urls,
+            with_answers="operate" in principal.scopes,
+        )
+
+
+def delivery_document(
+    delivery: Delivery, *, ring: KeyRing, urls: Urls, with_answers: bool
+) -> dict[str, Any]:
+    """Return a delivery as people see it.
+
+    Args:
+        delivery: as the store has it.
+        ring: opens its URL and its headers.
+        urls: builds the addresses in it.
+        with_answers: whether the reader may see what the receiver said.
+
+    Raises:
+        SealError: no key of the ring opens them.
+    """
+    sealed = delivery.headers
+    headers = json.loads(ring.open(sealed, row=delivery.id)) if sealed else {}
+    job_id = delivery.tags.get("jobId")
+    url = urls.delivery(delivery.id)
+    return {
+        "id": delivery.id,
+        "event": delivery.tags.get("event"),
+        "jobId": job_id,
+        "jobType": delivery.tags.get("jobType"),
+        "endpointId": delivery.endpoint,
+        "url": ring.open(delivery.url, row=delivery.id).decode(),
+        "headers": dict.fromkeys(headers, _HIDDEN),
+        "state": delivery.state,
+        "reason": delivery.reason,
+        "createdAt": rfc3339(delivery.created_at),
+        "endedAt": instant(delivery.ended_at),
+        "nextAttemptAt": instant(delivery.next_attempt_at),
+        "lastStatusCode": delivery.last_status,
+        "attemptCount": delivery.attempts,
+        "attempts": [attempt_document(each, with_answer=with_answers) for each in delivery.history],
+        "_links": {
+            "self": url,
+            "redeliver": f"{url}/redeliver",
+            "endpoint": urls.endpoint(delivery.endpoint),
+            "job": urls.job(job_id) if isinstance(job_id, str) else None,
+        },
+    }
 
 
 def attempt_document(record: Mapping[str, Any], *, with_answer: bool) -> dict[str, Any]:
@@ -204,7 +223,7 @@ def attempt_document(record: Mapping[str, Any], *, with_answer: bool) -> dict[st
 
 def _next_attempt(record: Mapping[str, Any]) -> str | None:
     """Return when the attempt after this one was to be, None where none followed from it."""
-    if record.get("trigger") == "manual":
+    if record.get("trigger") in {"manual", "test"}:
         # It is one attempt, whatever the schedule would say.
         return None
     if "nextInMs" not in record or "at" not in record:

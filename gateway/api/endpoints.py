@@ -1,30 +1,25 @@
-"""Callback endpoints over HTTP: the tenant's origins, their health, their signing secrets."""
+"""Callback endpoints over HTTP: the tenant's origins, their health."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from config import ids
 from config.clock import rfc3339
 from delivery.configure import policy_of
 from delivery.endpoints import Endpoint, register
 from gateway.access import Access
-from gateway.auth import Principal
 from gateway.bodies import read_json
 from gateway.documents import instant
 from gateway.drafts import destination_of
-from gateway.problems import Problem
+from gateway.reading import read_endpoint
 from gateway.resource import json_response, resource
 from gateway.schemas import parse_endpoint
 from gateway.services import Services
 from gateway.urls import Urls
-
-log = logging.getLogger("api")
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -43,7 +38,6 @@ class EndpointsApi:
         return [
             resource("/v1/endpoints", GET=self.list, POST=self.register),
             resource("/v1/endpoints/{endpoint_id}", GET=self.show),
-            resource("/v1/endpoints/{endpoint_id}/secret", GET=self.secret),
         ]
 
     async def register(self, request: Request) -> Response:
@@ -69,28 +63,10 @@ class EndpointsApi:
     async def show(self, request: Request) -> Response:
         """`GET /v1/endpoints/{id}`: one endpoint and how it does."""
         principal = await self._access.principal(request, "read")
-        return json_response(self._document(await self._find(request, principal)), 200, _NO_STORE)
-
-    async def secret(self, request: Request) -> Response:
-        """`GET /v1/endpoints/{id}/secret`: what its receiver verifies signatures with."""
-        principal = await self._access.principal(request, "admin")
-        endpoint = await self._find(request, principal)
-        newest = self._services.ring.open(endpoint.secrets[0], row=endpoint.id).decode()
-        log.info(
-            "endpoint.secret_read",
-            extra={"endpoint": endpoint.id, "tenant": principal.tenant, "key": principal.key_id},
+        endpoint = await read_endpoint(
+            self._services.deliveries, request.path_params["endpoint_id"], tenant=principal.tenant
         )
-        return json_response({"secret": newest}, 200, _NO_STORE)
-
-    async def _find(self, request: Request, principal: Principal) -> Endpoint:
-        endpoint_id = request.path_params["endpoint_id"]
-        partitions = self._services.settings.store.partitions
-        endpoint = None
-        if ids.is_id("ep", endpoint_id) and ids.partition_of(endpoint_id) < partitions:
-            endpoint = await self._services.deliveries.read_endpoint(endpoint_id)
-        if endpoint is None or endpoint.tenant != principal.tenant:
-            raise Problem("not_found", "no endpoint of this identifier is known")
-        return endpoint
+        return json_response(self._document(endpoint), 200, _NO_STORE)
 
     def _document(self, endpoint: Endpoint) -> dict[str, Any]:
         return {

@@ -8,13 +8,13 @@
 -- include: job
 -- include: delivery/enqueue
 local id = ARGV[1]
-local job = redis.call('HMGET', key('j', id), 'rev', 'endpoint', 'tenant', 'urlHash')
+local job = redis.call('HMGET', key('j', id), 'rev', 'endpoint', 'tenant', 'urlHash', 'signature')
 if job[1] ~= ARGV[2] then return 0 end
 redis.call('ZREM', key('notices'), id)
 redis.call('HSET', key('j', id), 'notice', ARGV[3])
 enqueue({
   id = ARGV[3], ep = job[2], tenant = job[3], url = ARGV[4], url_hash = job[4], headers = ARGV[5],
-  tags = ARGV[6], body = ARGV[7], retention = tonumber(ARGV[8]),
+  tags = ARGV[6], body = ARGV[7], retention = tonumber(ARGV[8]), scheme = job[5],
 })
 announce()
 return 1

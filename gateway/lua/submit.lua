@@ -2,7 +2,8 @@
 -- Takes a job: nothing -> pending, with its place in the outbox. Refused at the memory limit: no allow-oom.
 -- KEYS 1 partition prefix
 -- ARGV 1 job, 2 tenant, 3 priority, 4 run at in µs or '', 5 µs within which it must begin once it may, or '',
---      6 endpoint or '', 7 its origin, 8 its sealed secret, 9 its initial limit,
+--      6 endpoint or '', 7 its origin, 8 its sealed secret for v1, 9 its initial limit, 10 scheme, 11 its sealed
+--      secret for that scheme or '',
 --      then the job's fields: name, value, ...
 -- Demands nothing: a job of this identifier that exists stays as it is.
 -- Returns the job's view
@@ -11,9 +12,9 @@
 local id, tenant, priority = ARGV[1], ARGV[2], ARGV[3]
 local run_at, begin_within = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('EXISTS', key('j', id)) == 0 then
-  if ARGV[6] ~= '' then register(ARGV[6], tenant, ARGV[7], ARGV[8], ARGV[9]) end
+  if ARGV[6] ~= '' then register(ARGV[6], tenant, ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]) end
   redis.call('HSET', key('j', id), 'createdAt', now)
-  for at = 10, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
+  for at = 12, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
   redis.call('ZADD', key('jobs', tenant), now, id)
   move(id, tenant, nil, 'pending')
   local due = now

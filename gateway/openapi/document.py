@@ -24,6 +24,8 @@ from gateway.openapi import (
     keys,
     lists,
     routes,
+    samples,
+    secrets,
     streams,
     system,
 )
@@ -94,6 +96,8 @@ def operations(
         *routes.operations(examples, paths),
         *files.operations(examples),
         *endpoints.operations(examples),
+        *secrets.operations(),
+        *samples.operations(examples),
         *deliveries.operations(examples),
         *keys.operations(examples),
         *system.operations(),
@@ -257,7 +261,10 @@ class _Writer:
 
     def message(self, message: Message) -> Json:
         """Return the Operation Object of a request that the gateway makes."""
-        headers = [{**_parameter(each), "required": True} for each in message.headers]
+        headers = [
+            *({**_parameter(each), "required": True} for each in message.headers),
+            *map(_parameter, message.more_headers),
+        ]
         return {
             "operationId": "on" + "".join(part.title() for part in message.event.split(".")),
             "summary": message.summary,

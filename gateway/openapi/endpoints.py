@@ -6,7 +6,7 @@ from typing import Any
 
 from config.clock import rfc3339
 from gateway.openapi.examples import AT, CALLBACK_URL, Examples, identifier
-from gateway.openapi.models import EndpointDocument, EndpointList, SecretDocument
+from gateway.openapi.models import EndpointDocument, EndpointList
 from gateway.openapi.operations import (
     JSON_BODY_PROBLEMS,
     LOCATION,
@@ -85,25 +85,6 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
             scope="read",
             parameters=(ENDPOINT,),
             answers=(json_answer(200, "The endpoint.", EndpointDocument, endpoint),),
-            problems=("not_found",),
-        ),
-        Operation(
-            method="get",
-            path="/v1/endpoints/{endpointId}/secret",
-            id="getEndpointSecret",
-            tag=TAG,
-            summary="Show the signing secret",
-            text="What its receiver verifies signatures with; reading it is logged.",
-            scope="admin",
-            parameters=(ENDPOINT,),
-            answers=(
-                json_answer(
-                    200,
-                    "The secret that signs now.",
-                    SecretDocument,
-                    {"secret": "whsec_bm90IGEgc2VjcmV0LCBvbmx5IHdoYXQgb25lIGxvb2tz"},
-                ),
-            ),
             problems=("not_found",),
         ),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from gateway.openapi.examples import Examples, identifier
-from gateway.openapi.models import JobEvent
+from gateway.openapi.models import FlatEvent, JobEvent
 from gateway.openapi.operations import Content, Example, Parameter
 from gateway.schemas import Event
 
@@ -15,6 +15,7 @@ _SAYS: Mapping[Event, str] = {
     "job.completed": "The job is done, and has results.",
     "job.failed": "The job failed for good.",
     "job.cancelled": "The job was cancelled.",
+    "job.started": "The first attempt at the job begins. Sent when asked for only.",
     "job.expiring": "Results that nobody has read are about to go. Sent when asked for only.",
 }
 
@@ -35,8 +36,9 @@ HEADERS = (
     Parameter(
         name="webhook-signature",
         where="header",
-        text="Standard Webhooks: `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body` under"
-        " the endpoint's secret; several, divided by spaces, while a secret is changed.",
+        text="Standard Webhooks, over `id.timestamp.body`: `v1,` and the base64 of HMAC-SHA256"
+        " under the endpoint's secret; or `v1a,` and that of Ed25519 under its key, where the"
+        " callback asked for it. Several, divided by spaces, while a secret is changed.",
         example="v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     ),
     Parameter(
@@ -54,6 +56,24 @@ HEADERS = (
         example="schedule",
     ),
 )
+MORE_HEADERS = (
+    Parameter(
+        name="x-signature",
+        where="header",
+        text="Where the callback asked for `x-signature`: the hexadecimal HMAC-SHA256 of the body"
+        " under that secret of the endpoint. It covers neither id nor time, which"
+        " `webhook-signature` does.",
+        schema={"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        example="757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
+    ),
+    Parameter(
+        name="traceparent",
+        where="header",
+        text="W3C Trace Context: goes on from the `traceparent` that the job was submitted with;"
+        " absent if there was none.",
+        example="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +84,14 @@ class Message:
         event: what it tells.
         summary: a few words.
         headers: that are always there.
+        more_headers: that may be.
         body: what is sent.
     """
 
     event: str
     summary: str
     headers: tuple[Parameter, ...]
+    more_headers: tuple[Parameter, ...]
     body: Content
 
 
@@ -80,10 +102,15 @@ def messages(examples: Examples) -> tuple[Message, ...]:
             event=event,
             summary=_SAYS[event],
             headers=HEADERS,
+            more_headers=MORE_HEADERS,
             body=Content(
                 schema=event_schema(event),
                 examples={
-                    "example": Example(summary=_SAYS[event], value=examples.event(event)),
+                    "standard": Example(summary=_SAYS[event], value=examples.event(event)),
+                    "flat": Example(
+                        summary="The same, as payload: flat",
+                        value=examples.event(event, payload="flat"),
+                    ),
                 },
             ),
         )
@@ -93,4 +120,4 @@ def messages(examples: Examples) -> tuple[Message, ...]:
 
 def event_schema(event: Event) -> Mapping[str, Any]:
     """Return the schema of the body that tells `event`."""
-    return {"allOf": [JobEvent], "properties": {"type": {"const": event}}}
+    return {"anyOf": [JobEvent, FlatEvent], "properties": {"type": {"const": event}}}

@@ -12,11 +12,11 @@ from config import ids
 from config.clock import SECOND, rfc3339
 from delivery.sealing import KeyRing
 from gateway.documents import document, event_body
-from gateway.jobcontext import artifact_uri
 from gateway.jobtypes import JobType, file_refs
-from gateway.models import Callback, CallbackState, Job, StoredFile, View
+from gateway.models import Callback, CallbackState, Job, Payload, View
 from gateway.openapi.operations import Example
 from gateway.problems import Problem, render
+from gateway.samples import KEPT, SAMPLE_JOB_ID, Samples
 from gateway.schemas import Event
 from gateway.urls import Urls
 
@@ -24,29 +24,9 @@ AT = 1_795_500_000 * SECOND
 """The instant that examples begin at: 2026-11-24T06:00:00Z, in µs."""
 
 CALLBACK_URL = "https://client.example/webhooks/jobs"
-SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 TICKET = "1.6a13f2d0.4vJ0kq0yq2nL8mPpV3sT7xWz1bCdEfGh"
 
 _RING = KeyRing({"example": bytes(32)})
-_EXPIRES = 86_400 * SECOND
-_RESULTS = {
-    "pages": 1,
-    "words": 15,
-    "characters": 78,
-    "language": "en",
-    "keywords": [{"term": "river", "score": 1.0}],
-    "resultUrl": artifact_uri("report.json"),
-    "artifacts": [
-        {
-            "name": "report.json",
-            "href": artifact_uri("report.json"),
-            "size": 412,
-            "sha256": SHA256,
-            "contentType": "application/json",
-            "expiresAt": None,
-        }
-    ],
-}
 
 
 def identifier(prefix: str, name: str = "example") -> str:
@@ -54,7 +34,7 @@ def identifier(prefix: str, name: str = "example") -> str:
     return ids.derived_id(prefix, 0, name)
 
 
-JOB_ID = identifier("job")
+JOB_ID = SAMPLE_JOB_ID
 FILE_ID = identifier("file")
 
 
@@ -71,50 +51,51 @@ class Examples:
     @cached_property
     def pending(self) -> dict[str, Any]:
         """A job that waits for a worker."""
-        return self._document(_PENDING)
+        return self._document(_SAMPLES.pending)
 
     @cached_property
     def processing(self) -> dict[str, Any]:
         """A job that is worked on."""
-        return self._document(_PROCESSING)
+        return self._document(_SAMPLES.processing)
 
     @cached_property
     def cancelling(self) -> dict[str, Any]:
         """A job whose worker was told to stop."""
-        return self._document(replace(_PROCESSING, cancel_requested=True))
+        return self._document(replace(_SAMPLES.processing, cancel_requested=True))
 
     @cached_property
     def completed(self) -> dict[str, Any]:
         """A job that is done, its callback delivered."""
         state = CallbackState(status="delivered", attempts=1, last_status_code=204)
-        return self._document(_COMPLETED, state)
+        return self._document(_SAMPLES.completed, state)
 
     @cached_property
     def failed(self) -> dict[str, Any]:
         """A job that failed."""
-        return self._document(_FAILED, CallbackState(next_attempt_at=AT + 13 * SECOND))
+        return self._document(_SAMPLES.failed, CallbackState(next_attempt_at=AT + 13 * SECOND))
 
     @cached_property
     def cancelled(self) -> dict[str, Any]:
         """A job that was cancelled before it began."""
-        return self._document(_CANCELLED, CallbackState(next_attempt_at=AT + 13 * SECOND))
+        return self._document(_SAMPLES.cancelled, CallbackState(next_attempt_at=AT + 13 * SECOND))
 
     @cached_property
     def rerun(self) -> dict[str, Any]:
         """The job that runs a failed one again."""
         again = identifier("job", "again")
-        return self._document(replace(_PENDING, id=again, retry_of=JOB_ID, callback=None))
+        return self._document(replace(_SAMPLES.pending, id=again, retry_of=JOB_ID, callback=None))
 
-    def event(self, event: Event) -> dict[str, Any]:
+    def event(self, event: Event, payload: Payload = "standard") -> dict[str, Any]:
         """The body of a callback that tells `event`."""
-        job = {
-            "job.completed": _COMPLETED,
-            "job.failed": _FAILED,
-            "job.cancelled": _CANCELLED,
-            "job.expiring": _COMPLETED,
-        }[event]
+        job = _SAMPLES.of(event)
         body = event_body(
-            job, event=event, urls=self.urls, sequence=job.rev, ticket=TICKET, at=job.updated_at
+            job,
+            event=event,
+            urls=self.urls,
+            sequence=job.rev,
+            ticket=TICKET,
+            at=job.updated_at,
+            payload=payload,
         )
         value: dict[str, Any] = json.loads(body)
         return value
@@ -123,7 +104,7 @@ class Examples:
         """What is answered with the problem `code`."""
         problem = Problem(code, _DETAILS.get(code, "The detail tells what happened this time."))
         if code == "job_expired":
-            expired = {"jobStatus": "completed", "expiredAt": rfc3339(AT + _EXPIRES)}
+            expired = {"jobStatus": "completed", "expiredAt": rfc3339(AT + KEPT)}
             problem.members = {"jobId": JOB_ID, **expired}
         body, _ = render(
             problem, page=self.urls.problem(code), instance=self.urls.instance("/v1/jobs")
@@ -177,74 +158,22 @@ def _unescaped(step: str) -> str:
     return step.replace("~1", "/").replace("~0", "~")
 
 
-_PENDING = Job(
-    id=JOB_ID,
-    tenant="example",
-    type="document.analyze",
-    status="pending",
-    rev=1,
+_SAMPLES = Samples(
+    at=AT,
     callback=Callback(
         endpoint=identifier("ep"),
         url=_RING.seal(CALLBACK_URL.encode(), row=f"callback:{JOB_ID}"),
         url_hash="",
         events=(),
     ),
-    max_attempts=3,
     metadata={"order": "A-1042"},
-    created_at=AT,
-    updated_at=AT,
-)
-_PROCESSING = replace(
-    _PENDING,
-    status="processing",
-    rev=4,
-    attempt=1,
-    started_at=AT + 2 * SECOND,
-    attempt_at=AT + 2 * SECOND,
-    updated_at=AT + 7 * SECOND,
-    progress=75,
-    message="Writing report",
-)
-_COMPLETED = replace(
-    _PROCESSING,
-    status="completed",
-    rev=7,
-    progress=100,
-    message="Done",
-    updated_at=AT + 12 * SECOND,
-    completed_at=AT + 12 * SECOND,
-    expires_at=AT + 12 * SECOND + _EXPIRES,
-    results=_RESULTS,
-    artifacts={
-        "report.json": StoredFile(
-            path="", name="report.json", size=412, sha256=SHA256, content_type="application/json"
-        )
-    },
-)
-_FAILED = replace(
-    _PROCESSING,
-    status="failed",
-    rev=5,
-    error="The document is locked with a password.",
-    error_code="document_encrypted",
-    updated_at=AT + 8 * SECOND,
-    completed_at=AT + 8 * SECOND,
-    expires_at=AT + 8 * SECOND + _EXPIRES,
-)
-_CANCELLED = replace(
-    _PENDING,
-    status="cancelled",
-    rev=2,
-    updated_at=AT + 8 * SECOND,
-    completed_at=AT + 8 * SECOND,
-    expires_at=AT + 8 * SECOND + _EXPIRES,
 )
 
 _DETAILS: Mapping[str, str] = {
     "unauthorized": "the API key is not known or was revoked",
     "insufficient_scope": "this needs an API key with the scope submit",
     "not_found": "no job of this identifier is known",
-    "job_expired": f"the job expired at {rfc3339(AT + _EXPIRES)}",
+    "job_expired": f"the job expired at {rfc3339(AT + KEPT)}",
     "result_not_ready": "the job is processing",
     "job_failed": "The document is locked with a password.",
     "body_too_large": "the body may be at most 1048576 bytes",

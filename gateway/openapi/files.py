@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from config.clock import SECOND, rfc3339
-from gateway.openapi.examples import AT, FILE_ID, SHA256, Examples
+from gateway.openapi.examples import AT, FILE_ID, Examples
 from gateway.openapi.jobs import bytes_answers
 from gateway.openapi.models import FileDocument
 from gateway.openapi.operations import (
@@ -19,6 +19,7 @@ from gateway.openapi.operations import (
     links,
     path_parameter,
 )
+from gateway.samples import SHA256
 
 TAG = "Files"
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from delivery.models import Reason, State
+from delivery.models import Reason, Scheme, State
 from gateway.auth import Scope
 from gateway.jobtypes import Isolation
 from gateway.models import Priority, Status
@@ -149,6 +149,19 @@ class JobEvent(Answered):
     data: EventData
 
 
+class FlatEvent(EventData):
+    """The same with the job's members beside the event's: what `payload: flat` asks for."""
+
+    type: Annotated[
+        str,
+        Field(
+            json_schema_extra={"enum": list(get_args(Event))}, description="The event, not the job."
+        ),
+    ]
+    timestamp: Annotated[Instant, Field(description="When it happened.")]
+    job_type: Annotated[str, Field(description="The job's own `type`.")]
+
+
 class TicketDocument(Answered):
     """Read access to one job for whoever cannot send an API key."""
 
@@ -250,10 +263,34 @@ class EndpointList(Answered):
     items: tuple[EndpointDocument, ...]
 
 
-class SecretDocument(Answered):
-    """What a receiver verifies signatures with."""
+class RetiringSecret(Answered):
+    """A secret that was replaced and signs on for a while."""
 
-    secret: Annotated[str, Field(pattern="^whsec_")]
+    scheme: Scheme
+    secret: Annotated[str | None, Field(description="Null for `v1a`, whose keys stay here.")]
+    public_key: Annotated[str | None, Field(pattern="^whpk_", description="For `v1a` only.")]
+    until: Instant
+
+
+class SecretDocument(Answered):
+    """What a receiver verifies signatures with. What signs by Ed25519 is shown to nobody."""
+
+    secret: Annotated[str, Field(pattern="^whsec_", description="For `v1`.")]
+    public_key: Annotated[
+        str | None,
+        Field(pattern="^whpk_", description="For `v1a`; null until something is signed so."),
+    ]
+    x_signature_secret: Annotated[
+        str | None,
+        Field(
+            description="For `x-signature`, null until something is signed so: the key is the text"
+            " as it is here, in UTF-8."
+        ),
+    ]
+    retiring: Annotated[
+        tuple[RetiringSecret, ...],
+        Field(description="What was replaced and still signs, newest first for each scheme."),
+    ]
 
 
 class KeyLinks(Answered):

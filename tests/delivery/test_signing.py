@@ -1,82 +1,160 @@
-"""Signatures: the contract's known answers, and what cannot sign."""
+"""Signatures: published answers, what goes into which header, and what cannot sign."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import pytest
 
 from delivery.errors import SecretError
-from delivery.signing import generate_secret, sign
-
-ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
-TIMESTAMP = 1_614_265_330
-BODY = b'{"test": 2432232314}'
-
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-OTHER_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-KEY_PAIR = (
-    "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+from delivery.models import Scheme
+from delivery.signing import (
+    SECRETS_OF,
+    check_secret,
+    generate_secret,
+    public_key,
+    sign,
+    sign_body,
+    signature_headers,
 )
-PUBLIC_KEY = "whpk_" + base64.b64encode(base64.b64decode(KEY_PAIR[5:])[32:]).decode()
-ASYMMETRIC_SIGNATURE = (
-    "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
-)
+from tests.vectors import PUBLIC_KEY, V1, V1_OTHER, V1A, VECTORS, X_SIGNATURE, Vector
+
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 
-@pytest.mark.parametrize(
-    ("secret", "message_id", "timestamp", "body", "signature"),
-    [
-        pytest.param(SECRET, ID, TIMESTAMP, BODY, SIGNATURE, id="v1"),
-        pytest.param(
-            OTHER_SECRET,
-            "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
-            1_649_367_553,
-            b'{"email":"test@example.com","username":"test_user"}',
-            "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
-            id="v1-second",
-        ),
-        pytest.param(KEY_PAIR, ID, TIMESTAMP, BODY, ASYMMETRIC_SIGNATURE, id="v1a"),
-    ],
-)
-def test_known_answers(
-    secret: str, message_id: str, timestamp: int, body: bytes, signature: str
-) -> None:
-    assert sign([secret], message_id=message_id, timestamp=timestamp, body=body) == signature
+def headers(
+    scheme: Scheme,
+    secrets: Mapping[Scheme, Sequence[str]],
+    number: int = 1,
+    vector: Vector = V1,
+) -> dict[str, str]:
+    return signature_headers(
+        scheme,
+        secrets,
+        message_id=vector.message_id,
+        timestamp=vector.timestamp,
+        number=number,
+        body=vector.body,
+    )
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda each: each.scheme)
+def test_published_answers(vector: Vector) -> None:
+    secrets: dict[Scheme, list[str]] = {"v1": [V1.secret], vector.scheme: [vector.secret]}
+    made = headers(vector.scheme, secrets, vector=vector)
+    name = "x-signature" if vector.scheme == "x-signature" else "webhook-signature"
+    assert made[name] == vector.signature
+
+
+def test_x_signature_comes_beside_v1() -> None:
+    made = headers("x-signature", {"v1": [V1.secret], "x-signature": [X_SIGNATURE.secret]})
+    assert made == {
+        "webhook-signature": V1.signature,
+        "x-signature": sign_body(X_SIGNATURE.secret, V1.body),
+    }
 
 
 def test_a_rotation_signs_with_every_secret() -> None:
-    header = sign([SECRET, KEY_PAIR], message_id=ID, timestamp=TIMESTAMP, body=BODY)
-    assert header == f"{SIGNATURE} {ASYMMETRIC_SIGNATURE}"
+    assert sign(
+        [V1.secret, V1A.secret], message_id=V1.message_id, timestamp=V1.timestamp, body=V1.body
+    ) == (f"{V1.signature} {V1A.signature}")
+    for scheme, vector in (("v1", V1), ("v1a", V1A)):
+        other = generate_secret(vector.scheme)
+        made = headers(vector.scheme, {vector.scheme: [other, vector.secret]})
+        assert made["webhook-signature"].split(" ")[1] == vector.signature
+        assert made["webhook-signature"].count(f"{scheme},") == 2
 
 
-def test_a_new_secret_is_32_random_bytes() -> None:
-    secret = generate_secret()
-    assert len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) == 32
-    assert secret != generate_secret()
+def test_x_signature_takes_turns_in_a_rotation() -> None:
+    texts = [generate_secret("x-signature") for _ in range(3)]
+    secrets: dict[Scheme, list[str]] = {"v1": [V1.secret], "x-signature": texts}
+    made = [headers("x-signature", secrets, number)["x-signature"] for number in range(1, 6)]
+    first, second, third = (sign_body(text, V1.body) for text in texts)
+    assert made == [first, second, third, first, second]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_new_secret_can_sign_and_is_like_no_other(scheme: Scheme) -> None:
+    secret, other = generate_secret(scheme), generate_secret(scheme)
+    check_secret(scheme, secret)
+    assert secret != other
+    assert headers(scheme, {each: [generate_secret(each)] for each in SECRETS_OF[scheme]})
+
+
+def test_a_new_secret_is_of_256_bits() -> None:
+    assert len(base64.b64decode(generate_secret().removeprefix("whsec_"), validate=True)) == 32
+    assert len(base64.b64decode(generate_secret("v1a")[5:], validate=True)) == 64
+    assert len(generate_secret("x-signature")) == len("xsig_") + 43
+
+
+def test_a_key_pair_has_the_public_key_of_its_second_half() -> None:
+    assert public_key(V1A.secret) == PUBLIC_KEY
+    for secret in (V1.secret, PUBLIC_KEY, X_SIGNATURE.secret):
+        with pytest.raises(SecretError):
+            public_key(secret)
+
+
+MALFORMED = [
+    pytest.param("", id="empty"),
+    pytest.param("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", id="no-prefix"),
+    pytest.param("whsec_", id="nothing-after-the-prefix"),
+    pytest.param("whsec_not base64", id="not-base64"),
+    pytest.param("whsec_" + base64.b64encode(bytes(23)).decode(), id="23-bytes"),
+    pytest.param("whsec_" + base64.b64encode(bytes(65)).decode(), id="65-bytes"),
+    pytest.param("whsk_" + base64.b64encode(bytes(32)).decode(), id="seed-only"),
+    pytest.param("whsk_" + base64.b64encode(bytes(64)).decode(), id="halves-of-two-keys"),
+    pytest.param(PUBLIC_KEY, id="public-key"),
+]
+
+
+@pytest.mark.parametrize("secret", MALFORMED)
+def test_what_cannot_sign_is_refused_and_not_shown(secret: str) -> None:
+    for attempt in (
+        lambda: check_secret("v1", secret),
+        lambda: check_secret("v1a", secret),
+        lambda: sign([secret], message_id="m", timestamp=1, body=b""),
+    ):
+        with pytest.raises(SecretError) as caught:
+            attempt()
+        assert len(secret) < 8 or secret[6:] not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "secret",
     [
-        pytest.param("", id="empty"),
-        pytest.param("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", id="no-prefix"),
-        pytest.param("whsec_", id="nothing-after-the-prefix"),
-        pytest.param("whsec_not base64", id="not-base64"),
-        pytest.param("whsec_" + base64.b64encode(bytes(23)).decode(), id="23-bytes"),
-        pytest.param("whsec_" + base64.b64encode(bytes(65)).decode(), id="65-bytes"),
-        pytest.param("whsk_" + base64.b64encode(bytes(32)).decode(), id="seed-only"),
-        pytest.param("whsk_" + base64.b64encode(bytes(64)).decode(), id="halves-of-two-keys"),
+        pytest.param("x" * 23, id="too-short"),
+        pytest.param("x" * 129, id="too-long"),
+        pytest.param(" " + "x" * 30, id="space-before"),
+        pytest.param("x" * 30 + " ", id="space-after"),
+        pytest.param("x" * 15 + "\t" + "x" * 15, id="control-character"),
+        pytest.param("é" * 30, id="not-ascii"),
+        pytest.param(V1.secret, id="of-v1"),
+        pytest.param(V1A.secret, id="of-v1a"),
         pytest.param(PUBLIC_KEY, id="public-key"),
     ],
 )
-def test_what_cannot_sign_is_refused_and_not_shown(secret: str) -> None:
-    with pytest.raises(SecretError) as caught:
-        sign([secret], message_id=ID, timestamp=TIMESTAMP, body=BODY)
-    assert len(secret) < 8 or secret[6:] not in str(caught.value)
+def test_a_text_that_cannot_sign_is_refused_and_not_shown(secret: str) -> None:
+    for attempt in (
+        lambda: check_secret("x-signature", secret),
+        lambda: sign_body(secret, b""),
+    ):
+        with pytest.raises(SecretError) as caught:
+            attempt()
+        assert secret.strip() not in str(caught.value)
 
 
-def test_signing_with_nothing_is_an_error() -> None:
-    with pytest.raises(SecretError):
-        sign([], message_id=ID, timestamp=TIMESTAMP, body=BODY)
+def test_a_secret_of_another_scheme_is_refused() -> None:
+    wrong: list[tuple[Scheme, Vector]] = [("v1", V1A), ("v1a", V1_OTHER), ("v1", X_SIGNATURE)]
+    for scheme, vector in wrong:
+        with pytest.raises(SecretError):
+            check_secret(scheme, vector.secret)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_signing_with_nothing_is_an_error(scheme: Scheme) -> None:
+    for needed in SECRETS_OF[scheme]:
+        others = {each: [generate_secret(each)] for each in SECRETS_OF[scheme] if each != needed}
+        with pytest.raises(SecretError):
+            headers(scheme, others)

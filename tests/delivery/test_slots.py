@@ -37,7 +37,7 @@ def claimed(
         trigger="schedule",
         endpoint=endpoint,
         tenant=tenant,
-        secret=b"",
+        secrets={},
         url=b"",
         headers=b"",
         tags="{}",

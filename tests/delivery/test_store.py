@@ -110,7 +110,7 @@ async def test_a_delivery_goes_from_pending_to_delivered(deliveries: DeliverySto
     [claimed] = await claim(deliveries, wanted(1))
     assert (claimed.id, claimed.number, claimed.trigger) == (identifier, 1, "schedule")
     assert claimed.body == b'{"type":"job.completed"}'
-    assert RING.open(claimed.secret, row=claimed.endpoint).startswith(b"whsec_")
+    assert RING.open(claimed.secrets["v1"], row=claimed.endpoint).startswith(b"whsec_")
     assert await claim(deliveries, wanted(2)) == []
 
     assert await deliveries.record([over(claimed, Deliver())]) == []

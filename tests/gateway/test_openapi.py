@@ -17,10 +17,11 @@ from starlette.routing import Route, WebSocketRoute
 
 from config.clock import SECOND
 from config.settings import current_settings
+from delivery.models import Scheme
 from gateway.app import create_app
 from gateway.documents import event_body
-from gateway.models import Job, StoredFile
-from gateway.openapi.examples import FILE_ID
+from gateway.models import Job, Payload, StoredFile
+from gateway.openapi.examples import CALLBACK_URL, FILE_ID
 from gateway.problems import PROBLEMS
 from gateway.schemas import Event
 from gateway.urls import Urls
@@ -223,6 +224,7 @@ async def test_every_example_of_a_request_is_taken(
     sent = 0
     async with await whole.client() as client:
         uploaded = (await client.post("/v1/files", content=b"a video")).json()["fileId"]
+        made = await client.post("/v1/endpoints", json={"url": CALLBACK_URL})
         for path, item in document["paths"].items():
             for method, operation in item.items():
                 for media_type, content in (
@@ -231,7 +233,8 @@ async def test_every_example_of_a_request_is_taken(
                     for example in content.get("examples", {}).values():
                         value = _with_file(_example(document, example), uploaded)
                         request = _request(media_type, value)
-                        answer = await client.request(method, path, **request)
+                        url = path.replace("{endpointId}", made.json()["id"])
+                        answer = await client.request(method, url, **request)
                         assert answer.is_success, (path, value, answer.text)
                         contract.check(answer)
                         sent += 1
@@ -368,6 +371,11 @@ async def test_answers_about_the_rest_are_those_of_the_document(
     await client.post("/v1/endpoints", json=url)
     for path in ("", f"/{endpoint}", f"/{endpoint}/secret", "/none"):
         await client.get(f"/v1/endpoints{path}")
+    for path in (f"/{endpoint}/rotate", f"/{endpoint}/test", "/none/rotate", "/none/test"):
+        await client.post(f"/v1/endpoints{path}")
+    for scheme in get_args(Scheme):
+        await client.post(f"/v1/endpoints/{endpoint}/rotate", json={"scheme": scheme})
+    await client.post(f"/v1/endpoints/{endpoint}/test", json={"url": "https://other.example/"})
     key = (await client.post("/v1/admin/keys", json={"scopes": ["read"], "name": "n"})).json()["id"]
     await client.post("/v1/admin/keys", json={"scopes": ["read", "read"]})
     for path in ("", f"/{key}", "?limit=0", "/none"):
@@ -382,7 +390,7 @@ async def test_answers_about_the_rest_are_those_of_the_document(
     ):  # fmt: skip
         await client.get(path)
     await client.get("/openapi.json", headers={"If-None-Match": "*"})
-    assert len(contract.seen) == 29
+    assert len(contract.seen) == 34
 
 
 async def test_deliveries_are_those_of_the_document(
@@ -406,6 +414,7 @@ KEPT = StoredFile(path="p", name="results.json", size=1, sha256="0" * 64, conten
 
 
 @pytest.mark.parametrize("event", get_args(Event))
+@pytest.mark.parametrize("payload", get_args(Payload))
 @pytest.mark.parametrize(
     "job",
     [
@@ -417,10 +426,16 @@ KEPT = StoredFile(path="p", name="results.json", size=1, sha256="0" * 64, conten
     ids=["completed", "large", "failed", "cancelled"],
 )
 async def test_callbacks_are_those_of_the_document(
-    document: dict[str, Any], event: Event, job: Job
+    document: dict[str, Any], event: Event, payload: Payload, job: Job
 ) -> None:
     body = event_body(
-        job, event=event, urls=Urls(PUBLIC_URL), sequence=4, ticket="1.0.x", at=3 * SECOND
+        job,
+        event=event,
+        urls=Urls(PUBLIC_URL),
+        sequence=4,
+        ticket="1.0.x",
+        at=3 * SECOND,
+        payload=payload,
     )
     message = document["components"]["pathItems"][event]["post"]
     schema = message["requestBody"]["content"]["application/json"]["schema"]

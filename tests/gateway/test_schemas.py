@@ -92,11 +92,11 @@ def test_the_default_events() -> None:
         ({"callbackUrl": 5}, "invalid_request", "/callbackUrl"),
         ({"callback": {}}, "invalid_request", "/callback"),
         (
-            {**URL, "callback": {"signature": "x-signature"}},
+            {**URL, "callback": {"signature": "v2"}},
             "invalid_request",
             "/callback/signature",
         ),
-        ({**URL, "callback": {"payload": "flat"}}, "invalid_request", "/callback/payload"),
+        ({**URL, "callback": {"payload": "xml"}}, "invalid_request", "/callback/payload"),
         ({**URL, "callback": {"events": []}}, "invalid_request", "/callback/events"),
         ({**URL, "callback": {"events": ["job.lost"]}}, "invalid_request", "/callback/events/0"),
         (

@@ -1,0 +1,133 @@
+"""Sending a sample to an endpoint: its receiver can be tried out before anything is owed."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from config import ids
+from config.clock import SECOND
+from delivery.configure import policy_of
+from delivery.egress import Destination
+from delivery.endpoints import Endpoint, Registration, register, url_hash
+from delivery.models import Message
+from gateway.access import Access
+from gateway.api.deliveries import delivery_document
+from gateway.auth import Principal
+from gateway.bodies import read_optional_json
+from gateway.documents import event_body
+from gateway.drafts import destination_of
+from gateway.errors import Fault
+from gateway.models import compact
+from gateway.problems import Problem
+from gateway.reading import read_endpoint, unknown_endpoint
+from gateway.resource import json_response, resource
+from gateway.samples import Samples
+from gateway.schemas import SampleRequest, parse_sample
+from gateway.services import Services
+from gateway.urls import Urls
+
+log = logging.getLogger("api")
+
+_NO_STORE = {"Cache-Control": "no-store"}
+_LIFE = 12 * SECOND
+"""How long ago the sample's job was submitted."""
+
+
+class SamplesApi:
+    """The address that sends a sample."""
+
+    def __init__(self, services: Services, access: Access, urls: Urls) -> None:
+        self._services = services
+        self._access = access
+        self._urls = urls
+        self._policy = policy_of(services.settings.delivery)
+
+    def routes(self) -> list[Route]:
+        """Return what is answered where."""
+        return [resource("/v1/endpoints/{endpoint_id}/test", POST=self.send)]
+
+    async def send(self, request: Request) -> Response:
+        """`POST /v1/endpoints/{id}/test`: 202 with the delivery, which gets one attempt."""
+        principal = await self._access.principal(request, "operate")
+        limits, deliveries = self._services.settings.api, self._services.deliveries
+        wanted = parse_sample(
+            await read_optional_json(
+                request, limit=limits.body_limit_bytes, depth=limits.json_depth
+            )
+        )
+        endpoint = await read_endpoint(
+            deliveries, request.path_params["endpoint_id"], tenant=principal.tenant
+        )
+        url = wanted.url or f"{endpoint.origin}/"
+        destination = destination_of(url, self._policy, "/url")
+        # The endpoint may have no secret for this scheme yet.
+        await deliveries.register_endpoint(self._register(endpoint, destination, wanted))
+        message = self._message(endpoint, destination, wanted)
+        try:
+            await deliveries.enqueue(message)
+        except KeyError:
+            raise unknown_endpoint() from None
+        return await self._answer(message, principal)
+
+    def _register(
+        self, endpoint: Endpoint, destination: Destination, wanted: SampleRequest
+    ) -> Registration:
+        services = self._services
+        partitions = services.settings.store.partitions
+        registration = register(
+            endpoint.tenant, destination, services.ring, partitions, wanted.signature
+        )
+        if registration.id != endpoint.id:
+            detail = f"must be a URL of {endpoint.origin}"
+            raise Problem("invalid_callback_url", detail, faults=[Fault("/url", detail)])
+        return registration
+
+    def _message(
+        self, endpoint: Endpoint, destination: Destination, wanted: SampleRequest
+    ) -> Message:
+        now = self._services.clock.now()
+        message_id = ids.new_id("msg", ids.partition_of(endpoint.id), now)
+        job = Samples(at=now - _LIFE, metadata={"sample": True}).of(wanted.event)
+        body = event_body(
+            job,
+            event=wanted.event,
+            urls=self._urls,
+            sequence=job.rev,
+            ticket=None,
+            at=job.updated_at,
+            payload=wanted.layout,
+        )
+        return Message(
+            id=message_id,
+            endpoint=endpoint.id,
+            tenant=endpoint.tenant,
+            url=self._services.ring.seal(destination.url.encode(), row=message_id),
+            url_hash=url_hash(destination.url),
+            tags=compact({"event": wanted.event}),
+            scheme=wanted.signature,
+            trigger="test",
+            body=body,
+        )
+
+    async def _answer(self, message: Message, principal: Principal) -> Response:
+        delivery = await self._services.deliveries.read(message.id)
+        if delivery is None:
+            raise unknown_endpoint()
+        log.info(
+            "endpoint.tested",
+            extra={
+                "endpoint": message.endpoint,
+                "delivery": message.id,
+                "tenant": principal.tenant,
+                "key": principal.key_id,
+            },
+        )
+        document = delivery_document(
+            delivery, ring=self._services.ring, urls=self._urls, with_answers=True
+        )
+        headers = {**_NO_STORE, "Location": self._urls.delivery(message.id)}
+        return json_response(document, 202, headers)

@@ -1,0 +1,83 @@
+"""What `api.samples` answers: a sample that is sent to an endpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from config.clock import rfc3339
+from gateway.openapi.deliveries import DELIVERY_ID
+from gateway.openapi.endpoints import ENDPOINT, ENDPOINT_ID, TAG
+from gateway.openapi.examples import AT, CALLBACK_URL, Examples
+from gateway.openapi.models import DeliveryDocument
+from gateway.openapi.operations import (
+    JSON_BODY_PROBLEMS,
+    LOCATION,
+    Content,
+    Example,
+    Operation,
+    json_answer,
+    links,
+)
+from gateway.schemas import SampleRequest
+
+
+def operations(examples: Examples) -> tuple[Operation, ...]:
+    """Return the operation that sends a sample."""
+    request = Example(
+        summary="To one URL, signed in both ways",
+        value={"url": CALLBACK_URL, "event": "job.failed", "signature": "x-signature"},
+    )
+    return (
+        Operation(
+            method="post",
+            path="/v1/endpoints/{endpointId}/test",
+            id="testEndpoint",
+            tag=TAG,
+            summary="Send a sample",
+            text="The sample is of a job that never was, rendered and signed as all callbacks are,"
+            " with the header `gateway-trigger: test` and the metadata `sample`. It gets one"
+            " attempt, whose outcome is at `Location`; if it fails it is no dead letter.",
+            scope="operate",
+            parameters=(ENDPOINT,),
+            body=(Content(schema=SampleRequest, examples={"url": request}),),
+            takes_nothing=True,
+            answers=(
+                json_answer(
+                    202,
+                    "It is sent as soon as its endpoint allows.",
+                    DeliveryDocument,
+                    _sample(examples),
+                    headers=(LOCATION,),
+                    links=links("deliveryId", "/id", "getDelivery"),
+                ),
+            ),
+            problems=(*JSON_BODY_PROBLEMS, "not_found", "invalid_callback_url"),
+        ),
+    )
+
+
+def _sample(examples: Examples) -> dict[str, Any]:
+    url = examples.urls.delivery(DELIVERY_ID)
+    return {
+        "id": DELIVERY_ID,
+        "event": "job.failed",
+        "jobId": None,
+        "jobType": None,
+        "endpointId": ENDPOINT_ID,
+        "url": CALLBACK_URL,
+        "headers": {},
+        "state": "pending",
+        "reason": None,
+        "createdAt": rfc3339(AT),
+        "endedAt": None,
+        "nextAttemptAt": rfc3339(AT),
+        "lastStatusCode": None,
+        "attemptCount": 0,
+        "attempts": [],
+        "_links": {
+            "self": url,
+            "redeliver": f"{url}/redeliver",
+            "endpoint": examples.urls.endpoint(ENDPOINT_ID),
+            "job": None,
+        },
+    }
