@@ -118,6 +118,19 @@ def test_the_callback_says_what_the_document_will_say(
     assert said["data"] == {**seen, "sequence": kept.rev}
 
 
+def test_flat_members_stand_beside_the_event() -> None:
+    standard = a_job(callback("job.completed"))
+    flat = a_job(replace(callback("job.completed"), payload="flat", signature="x-signature"))
+    said, laid = (rendered(job, COMPLETED).message for job in (standard, flat))
+    assert (said.scheme, laid.scheme) == ("v1", "x-signature")
+    assert said.id == laid.id
+    body = json.loads(said.body)
+    data = body.pop("data")
+    job_type = data.pop("type")
+    assert json.loads(laid.body) == {**body, **data, "jobType": job_type}
+    assert (body["type"], job_type) == ("job.completed", "demo.echo")
+
+
 def test_one_end_is_one_message_however_often_it_is_rendered() -> None:
     job = a_job(callback("job.completed"))
     first, again = rendered(job, COMPLETED), rendered(replace(job, rev=9), COMPLETED)

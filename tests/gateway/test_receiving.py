@@ -9,29 +9,18 @@ import sys
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from config.clock import SECOND, SystemClock
-from delivery.signing import generate_secret, sign
-from gateway.receiving import TOLERANCE, Event, VerificationFailed, verify
+from delivery.signing import generate_secret, sign, sign_body
+from gateway.receiving import TOLERANCE, Event, VerificationFailed, verify, verify_x_signature
 from tests.running import ROOT
+from tests.vectors import PUBLIC_KEY, V1, V1_OTHER, V1A, X_SIGNATURE
 
-ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
-NOW = 1_614_265_330
-BODY = b'{"test": 2432232314}'
-
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-OTHER_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-KEY_PAIR = (
-    "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
-)
-PUBLIC_KEY = "whpk_" + base64.b64encode(base64.b64decode(KEY_PAIR[5:])[32:]).decode()
-ED25519 = (
-    "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
-)
+ID, NOW, BODY = V1.message_id, V1.timestamp, V1.body
+SECRET, SIGNATURE, OTHER_SECRET = V1.secret, V1.signature, V1_OTHER.secret
 
 
 def received(**changes: str | None) -> dict[str, str]:
@@ -59,8 +48,8 @@ def failure(
     ("secret", "signature"),
     [
         pytest.param(SECRET, SIGNATURE, id="v1"),
-        pytest.param(PUBLIC_KEY, ED25519, id="v1a-public"),
-        pytest.param(KEY_PAIR, ED25519, id="v1a-pair"),
+        pytest.param(PUBLIC_KEY, V1A.signature, id="v1a-public"),
+        pytest.param(V1A.secret, V1A.signature, id="v1a-pair"),
         pytest.param(SECRET, f"v1,bad v2,x {SIGNATURE}", id="one-good-among-bad"),
         pytest.param(SECRET, f"v1,!!! v1, , {SIGNATURE} v1a,AAAA", id="one-good-among-junk"),
     ],
@@ -72,13 +61,8 @@ def test_known_answers_verify(secret: str, signature: str) -> None:
 
 
 def test_the_second_known_answer_verifies() -> None:
-    headers = {
-        "webhook-id": "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
-        "webhook-timestamp": "1649367553",
-        "webhook-signature": "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
-    }
-    body = b'{"email":"test@example.com","username":"test_user"}'
-    assert verify(body, headers, OTHER_SECRET, now=1_649_367_553).data["username"] == "test_user"
+    event = verify(V1_OTHER.body, V1_OTHER.headers, OTHER_SECRET, now=V1_OTHER.timestamp)
+    assert event.data["username"] == "test_user"
 
 
 def test_header_names_are_read_in_any_case() -> None:
@@ -97,8 +81,12 @@ def event_of(document: object) -> Event:
     [
         ({"type": "job.completed", "timestamp": "t", "data": {"jobId": "j"}}, {"jobId": "j"}),
         ({"type": "job.completed", "timestamp": "t", "jobId": "j"}, {"jobId": "j"}),
+        (
+            {"type": "job.completed", "timestamp": "t", "jobId": "j", "jobType": "a.b"},
+            {"jobId": "j", "type": "a.b"},
+        ),
     ],
-    ids=["standard", "flat"],
+    ids=["standard", "flat", "flat-with-the-type"],
 )
 def test_the_event_is_what_the_body_says(document: object, data: Mapping[str, object]) -> None:
     expected = Event(id=ID, type="job.completed", timestamp="t", data=data)
@@ -152,7 +140,7 @@ def test_the_event_is_what_the_body_says(document: object, data: Mapping[str, ob
             id="long-signature",
         ),
         pytest.param(
-            {"signature": f"v2,AAAA {ED25519}"},
+            {"signature": f"v2,AAAA {V1A.signature}"},
             "webhook-signature",
             "unknown_version",
             "no signature of version v1,",
@@ -289,6 +277,76 @@ def test_a_malformed_secret_is_the_receivers_error_and_not_shown(secret: str) ->
     with pytest.raises(ValueError, match="secret") as caught:
         verify(BODY, received(), [SECRET, secret], now=NOW)
     assert len(secret) < 8 or secret[6:] not in str(caught.value)
+
+
+JOB = b'{"type":"job.completed","timestamp":"t","jobId":"j"}'
+TEXT = X_SIGNATURE.secret
+
+
+def x_signed(body: bytes = JOB, text: str = TEXT) -> dict[str, str]:
+    return {"webhook-id": ID, "X-Signature": sign_body(text, body)}
+
+
+def test_an_x_signature_verifies() -> None:
+    for secrets in (TEXT, ["another text", TEXT], [TEXT, generate_secret("x-signature")]):
+        event = verify_x_signature(JOB, x_signed(), secrets)
+        assert event == Event(id=ID, type="job.completed", timestamp="t", data={"jobId": "j"})
+    shouted = {"x-signature": x_signed()["X-Signature"].upper()}
+    assert verify_x_signature(JOB, shouted, TEXT).id == ""
+
+
+def test_the_published_x_signature_is_genuine_and_no_event() -> None:
+    with pytest.raises(VerificationFailed) as caught:
+        verify_x_signature(X_SIGNATURE.body, X_SIGNATURE.headers, TEXT)
+    assert (caught.value.part, caught.value.fault) == ("body", "malformed")
+
+
+@pytest.mark.parametrize(
+    ("headers", "fault"),
+    [
+        pytest.param({}, "missing", id="none"),
+        pytest.param({"x-signature": ""}, "missing", id="empty"),
+        pytest.param({"x-signature": "sha256=" + "0" * 64}, "malformed", id="prefixed"),
+        pytest.param({"x-signature": "0" * 63}, "malformed", id="short"),
+        pytest.param({"x-signature": "0" * 65}, "malformed", id="long"),
+        pytest.param({"x-signature": "٠" * 64}, "malformed", id="other-digits"),
+        pytest.param({"x-signature": "0" * 8_193}, "malformed", id="endless"),
+        pytest.param({"x-signature": "0" * 64}, "no_match", id="forged"),
+        pytest.param(x_signed(JOB + b" "), "no_match", id="another-body"),
+        pytest.param(x_signed(text="x" * 24), "no_match", id="another-secret"),
+        pytest.param({"webhook-signature": SIGNATURE}, "missing", id="the-other-header"),
+    ],
+)
+def test_what_is_wrong_with_an_x_signature_is_said(headers: dict[str, str], fault: str) -> None:
+    with pytest.raises(VerificationFailed) as caught:
+        verify_x_signature(JOB, headers, TEXT)
+    assert (caught.value.part, caught.value.fault) == ("x-signature", fault)
+    assert str(caught.value).startswith("x-signature")
+
+
+def test_no_secrets_verify_no_x_signature() -> None:
+    with pytest.raises(VerificationFailed):
+        verify_x_signature(JOB, x_signed(), [])
+
+
+@pytest.mark.parametrize("secret", ["", "é" * 30, SECRET, V1A.secret, PUBLIC_KEY])
+def test_what_is_no_text_is_the_receivers_error_and_not_shown(secret: str) -> None:
+    with pytest.raises(ValueError, match="secret") as caught:
+        verify_x_signature(JOB, x_signed(), [TEXT, secret])
+    assert len(secret) < 8 or secret[6:] not in str(caught.value)
+
+
+@given(body=st.binary(max_size=50), value=st.text(max_size=80))
+def test_no_x_signature_raises_anything_else(body: bytes, value: str) -> None:
+    with pytest.raises(VerificationFailed):
+        verify_x_signature(body, {"X-Signature": value}, TEXT)
+
+
+@given(data=OBJECTS, text=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=24))
+def test_what_is_signed_so_verifies(data: dict[str, object], text: str) -> None:
+    assume(len(text) <= 128 and not text.startswith(("whsec_", "whsk_", "whpk_")))
+    body = json.dumps({"type": "t", "timestamp": "", "data": data}).encode()
+    assert verify_x_signature(body, x_signed(body, text), ["other", text]).data == data
 
 
 def test_the_file_needs_nothing_but_python() -> None:
