@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
 from config.clock import SECOND, StoreClock, rfc3339
-from config.ids import random_float
+from config.ids import random_bytes, random_float
 from delivery.decide import decide
 from delivery.egress import Destination, Policy, parse_destination
 from delivery.endpoints import open_secrets
@@ -31,6 +31,7 @@ from delivery.outcomes import (
 from delivery.retry import Schedule
 from delivery.sealing import KeyRing
 from delivery.signing import SECRETS_OF, signature_headers
+from delivery.tracing import SPAN_SIZE, continue_trace
 
 _log = logging.getLogger("delivery.attempt")
 
@@ -124,7 +125,14 @@ def _headers(claimed: Claimed, rules: Rules, now: int) -> dict[str, str]:
         ),
         "gateway-attempt": str(claimed.number),
         "gateway-trigger": claimed.trigger,
+        **_trace(claimed),
     }
+
+
+def _trace(claimed: Claimed) -> dict[str, str]:
+    if not claimed.traceparent:
+        return {}
+    return {"traceparent": continue_trace(claimed.traceparent, random_bytes(SPAN_SIZE))}
 
 
 def _secrets_in_force(claimed: Claimed, ring: KeyRing, now: int) -> dict[Scheme, tuple[str, ...]]:

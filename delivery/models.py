@@ -36,6 +36,7 @@ class Message:
             none.
         tags: opaque JSON of the sender's.
         scheme: how it is signed; the endpoint must have the secrets for it.
+        traceparent: of the trace that its attempts go on from; empty for none.
         trigger: what leads to its attempts: `schedule`, or `test` for one attempt that is none of
             the dead letters if it fails.
         body: the bytes to send, rendered once.
@@ -49,6 +50,7 @@ class Message:
     headers: bytes = b""
     tags: str = "{}"
     scheme: Scheme = "v1"
+    traceparent: str = ""
     trigger: Literal["schedule", "test"] = "schedule"
     body: bytes
 
@@ -64,6 +66,7 @@ class Claimed:
         trigger: what led to this attempt.
         scheme: how it is signed.
         secrets: the endpoint's, by scheme, each sealed for the endpoint's row.
+        traceparent: of the trace that this attempt goes on from; empty for none.
         used: attempts of the budget used up before this one.
         step: gaps of the schedule used up before this one.
         born_at: since when its age counts, µs.
@@ -79,6 +82,7 @@ class Claimed:
     tenant: str
     scheme: Scheme = "v1"
     secrets: Mapping[Scheme, bytes]
+    traceparent: str = ""
     url: bytes
     headers: bytes
     tags: str

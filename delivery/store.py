@@ -156,6 +156,7 @@ class DeliveryStore:
             message.body,
             self.retention.dead,
             message.scheme,
+            message.traceparent,
             message.trigger,
         )
         if made < 0:
@@ -315,7 +316,7 @@ def _claimed(
 ) -> Claimed:
     delivery_id, claim, number, fields, body, suspect = row
     endpoint, tenant, url, headers, tags, trigger, used, step, born_at, *_ = fields
-    scheme = fields[13]
+    scheme, traceparent = fields[13], fields[14]
     secrets, proven = endpoints[endpoint]
     return Claimed(
         id=delivery_id.decode(),
@@ -326,6 +327,7 @@ def _claimed(
         tenant=tenant.decode(),
         scheme=cast("Scheme", scheme.decode() if scheme else "v1"),
         secrets=secrets,
+        traceparent=traceparent.decode() if traceparent else "",
         url=url,
         headers=headers or b"",
         tags=tags.decode(),

@@ -21,6 +21,7 @@ from gateway.services import Services
 from gateway.urls import Urls
 from gateway.work import End
 
+STARTED = "job.started"
 EXPIRING = "job.expiring"
 
 NOTICE = 3_600 * SECOND
@@ -110,7 +111,14 @@ class Renderer:
 
     def notice(self, job: Job, *, at: int) -> Message | None:
         """Return the message that tells that the job's results are about to go."""
-        return self._owed(job, EXPIRING, sequence=job.rev, at=at)
+        # The end's own was at most the revision that the job has now: this one comes after it.
+        return self._owed(job, EXPIRING, sequence=job.rev + 1, at=at)
+
+    def beginning(self, job: Job) -> Message | None:
+        """Return the message that tells that the job has begun, if it is owed and not yet noted."""
+        if job.status != "processing" or job.beginning is not None:
+            return None
+        return self._owed(job, STARTED, sequence=job.rev, at=job.attempt_at or job.updated_at)
 
     def _owed(self, job: Job, event: str, *, sequence: int, at: int) -> Message | None:
         """Return the message that `event` owes, None if nobody asked for it."""
@@ -137,6 +145,7 @@ class Renderer:
             headers=self._reseal(callback.headers, job.id, message_id),
             tags=compact({"jobId": job.id, "event": event, "jobType": job.type}),
             scheme=callback.signature,
+            traceparent=job.traceparent or "",
             body=body,
         )
 

@@ -36,6 +36,7 @@ class Draft:
         job_type: what it asks for.
         parts: JSON pointers of the members that name a file that comes along, by its part's name.
         uploads: the same for files uploaded before, by their identifiers.
+        traceparent: of the trace that the request belongs to, if any.
         destination: of the callback, if one is wanted.
         registration: of the endpoint the callback goes to.
     """
@@ -48,6 +49,7 @@ class Draft:
     uploads: Mapping[str, str]
     destination: Destination | None
     registration: Registration | None
+    traceparent: str | None = None
 
     @property
     def max_attempts(self) -> int:
@@ -84,8 +86,10 @@ class Drafter:
         self._partitions = settings.store.partitions
         self._policy = policy_of(settings.delivery)
 
-    def draft(self, principal: Principal, request: SubmitRequest) -> Draft:
-        """Return the draft of the job that `request` asks for.
+    def draft(
+        self, principal: Principal, request: SubmitRequest, traceparent: str | None = None
+    ) -> Draft:
+        """Return the draft of the job that `request` asks for, in the trace it belongs to.
 
         Raises:
             Problem: `insufficient_scope`, `unknown_job_type`, `invalid_input`,
@@ -106,6 +110,7 @@ class Drafter:
             uploads={ref.file_id: where for where, ref in refs.items() if ref.file_id is not None},
             destination=destination,
             registration=registration,
+            traceparent=traceparent,
         )
 
     def _find_type(self, name: str) -> JobType:

@@ -123,6 +123,7 @@ class Job:
     files: Mapping[str, StoredFile] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     callback: Callback | None = None
+    traceparent: str | None = None
     on_complete: Literal["redirect", "inline"] = "redirect"
     attempt: int = 0
     max_attempts: int = 1
@@ -148,6 +149,7 @@ class Job:
     retry_of: str | None = None
     retried_as: str | None = None
     claim: str | None = None
+    beginning: str | None = None
     lost: int = 0
     read_at: int | None = None
     attempts: tuple[Mapping[str, Any], ...] = ()
@@ -212,6 +214,7 @@ def encode_fields(job: Job) -> dict[str, str | bytes | int | float]:
         "runAt": job.run_at,
         "nextRunAt": job.next_run_at,
         "retryOf": job.retry_of,
+        "traceparent": job.traceparent,
         **_encode_callback(job.callback),
     }
     return {name: value for name, value in fields.items() if value is not None}
@@ -245,6 +248,7 @@ def decode_fields(job_id: str, kept: Mapping[str, bytes]) -> Job:
         files=_decode_files(kept, "files"),
         metadata=_json(kept, "metadata") or {},
         callback=_decode_callback(kept),
+        traceparent=_text(kept, "traceparent"),
         on_complete="inline" if kept.get("onComplete") == b"inline" else "redirect",
         attempt=_int(kept, "attempt") or 0,
         max_attempts=int(kept["maxAttempts"]),
@@ -270,6 +274,7 @@ def decode_fields(job_id: str, kept: Mapping[str, bytes]) -> Job:
         retry_of=_text(kept, "retryOf"),
         retried_as=_text(kept, "retriedAs"),
         claim=_text(kept, "claim"),
+        beginning=_text(kept, "beginning"),
         lost=_int(kept, "lost") or 0,
         read_at=_int(kept, "readAt"),
         attempts=_decode_attempts(kept),

@@ -130,8 +130,17 @@ class Outbox(Transitions):
         replies = await self._everywhere("notices", at_most)
         return [self._view(job_id.decode(), view) for _, found in replies for job_id, view in found]
 
-    async def notify(self, job_id: str, rev: int, message: Message) -> bool:
-        """Owe the message for the job at revision `rev`; False when it changed since."""
+    async def notify(
+        self, job_id: str, rev: int, message: Message, what: Literal["beginning", "notice"]
+    ) -> bool:
+        """Owe the message for the job at revision `rev`, once; False when the job changed since.
+
+        Args:
+            job_id: the job.
+            rev: what the message was rendered from.
+            message: what is owed.
+            what: it tells: that the job has begun, or that its results are about to go.
+        """
         done = await self._run(
             "notify",
             partition_of(job_id),
@@ -143,6 +152,7 @@ class Outbox(Transitions):
             message.tags,
             message.body,
             self._retention.dead,
+            what,
         )
         return bool(done)
 

@@ -194,7 +194,7 @@ class Relay:
                 message = self._renderer.notice(view.job, at=self._services.clock.now())
                 if message is not None:
                     # One that changed since is found again.
-                    await self._outbox.notify(view.job.id, view.job.rev, message)
+                    await self._outbox.notify(view.job.id, view.job.rev, message, "notice")
             except StoreError:
                 raise
             except Exception:  # noqa: BLE001

@@ -119,6 +119,7 @@ class Rerunner:
             queue_timeout=old.queue_timeout,
             result_ttl=old.result_ttl,
             retry_of=old.id,
+            traceparent=old.traceparent,
         )
 
     def _renew_callback(

@@ -18,6 +18,7 @@ from tenacity.wait import wait_random_exponential
 from config.clock import rfc3339
 from config.ids import random_float
 from config.store import StoreFull, StoreUnavailable
+from delivery.models import Message
 from gateway.artifacts import job_prefix
 from gateway.child import unexpected
 from gateway.context import RunningJob, time_is_up
@@ -64,12 +65,40 @@ def run_job(job_id: str, worker: Worker) -> None:
         if not held.job.lost:
             place.give_back()
         with worker.leases.holding(held):
+            _tell_beginning(held, worker)
             context = RunningJob(held, worker.services.artifacts, worker.services.clock)
             try:
                 outcome = _attempt(held, context, worker)
             finally:
                 context.close()
             settle(held, outcome, context.saved, worker)
+
+
+def _tell_beginning(held: Held, worker: Worker) -> None:
+    """Owe the callback that the job has begun, if one was asked for and none was owed before.
+
+    The attempt goes on without it: what cannot be written now, the next attempt owes.
+    """
+    try:
+        if message := worker.renderer.beginning(held.job):
+            worker.call(_owe_beginning(held, message, worker))
+    except Exception:  # noqa: BLE001
+        _log.exception("job.beginning_not_told", extra={"job": held.job.id})
+
+
+async def _owe_beginning(held: Held, message: Message | None, worker: Worker) -> None:
+    """Write what tells of the beginning; rendered anew while the job changes and is held."""
+    services, job = worker.services, held.job
+    for _ in range(_RENDERINGS):
+        if message is None:
+            return
+        if await services.outbox.notify(job.id, job.rev, message, "beginning"):
+            return
+        view = await services.jobs.read(job.id)
+        if not isinstance(view, View) or view.job.claim != held.claim:
+            return
+        job = view.job
+        message = worker.renderer.beginning(job)
 
 
 def end_overtime(held: Held, worker: Worker) -> None:

@@ -67,7 +67,7 @@ local function reap_expired(ep)
 end
 
 local ROW = {'ep', 'tenant', 'url', 'headers', 'tags', 'trigger', 'used', 'step', 'bornAt', 'claim', 'n', 'lost',
-  'manual', 'scheme'}
+  'manual', 'scheme', 'traceparent'}
 local rows, endpoints, seen = {}, {}, {}
 
 local function hand_out(id)

@@ -8,16 +8,18 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
+from delivery.tracing import parse_traceparent
 from gateway.access import Access
 from gateway.admission import Admission
 from gateway.answers import Answers
 from gateway.api.sights import JobWatchers, hold, note_reading
 from gateway.auth import Principal
-from gateway.drafts import Drafter
+from gateway.drafts import Draft, Drafter
 from gateway.idempotency import parse_key
 from gateway.models import View
 from gateway.preferences import parse_preferences
 from gateway.problems import Problem
+from gateway.schemas import SubmitRequest
 from gateway.services import Services
 from gateway.store import JobStore
 from gateway.submit import Submitted, Submitter
@@ -31,7 +33,6 @@ class Intake:
     """Where every submission goes through.
 
     Attributes:
-        draft: makes the draft of a job, see `Drafter.draft`.
         submit: keeps it, see `Submitter.submit`.
     """
 
@@ -57,12 +58,17 @@ class Intake:
             ring=services.ring,
             clock=services.clock,
         ).submit
-        self.draft = Drafter(
+        self._drafter = Drafter(
             services.settings,
             registry=services.registry,
             ring=services.ring,
             clock=services.clock,
-        ).draft
+        )
+
+    def draft(self, request: Request, principal: Principal, wanted: SubmitRequest) -> Draft:
+        """Return the draft of the job that is `wanted`; see `Drafter.draft`."""
+        traceparent = parse_traceparent(request.headers.getlist("traceparent"))
+        return self._drafter.draft(principal, wanted, traceparent)
 
     async def take(self, request: Request, submission: Submission) -> Response:
         """Answer 202 once the job is kept, or 200 if it ends while the client waits.

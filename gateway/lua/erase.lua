@@ -9,7 +9,7 @@
 local id, life = ARGV[1], tonumber(ARGV[2])
 local status = redis.call('HGET', key('j', id), 'status')
 if not status or status == 'pending' or status == 'processing' then return status end
-for _, name in ipairs({'delivery', 'notice'}) do
+for _, name in ipairs({'delivery', 'notice', 'beginning'}) do
   local delivery = redis.call('HGET', key('j', id), name)
   local ep = delivery and redis.call('HGET', key('d', delivery), 'ep')
   if ep then

@@ -14,7 +14,7 @@
 local id, claim, status, completed_at = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5])
 local j = {}
 for at, name in ipairs({'status', 'claim', 'rev', 'settled', 'endpoint', 'tenant', 'urlHash', 'attempt', 'priority',
-  'type', 'attemptAt', 'signature'}) do
+  'type', 'attemptAt', 'signature', 'traceparent'}) do
   j[name] = redis.call('HGET', key('j', id), name)
 end
 if j.settled and j.settled == ARGV[15] then return {1, job_view(id)} end
@@ -50,6 +50,7 @@ if ARGV[8] ~= '' then
   enqueue({
     id = ARGV[8], ep = j.endpoint, tenant = j.tenant, url = ARGV[9], url_hash = j.urlHash, headers = ARGV[10],
     tags = ARGV[11], body = ARGV[12], retention = tonumber(ARGV[13]), scheme = j.signature,
+    traceparent = j.traceparent,
   })
   announce()
 end

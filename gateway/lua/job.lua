@@ -9,6 +9,7 @@
 --   attemptAt   when the attempt under way began
 --   readAt      when its results were first read
 --   delivery    what its end owes
+--   beginning   the delivery that told that it had begun
 --   notice      the delivery that told that its results were about to go
 --   leftovers   an attempt may have saved files that the job's end does not name
 --   reaped      the claim whose lapse was seen

@@ -3,4 +3,4 @@
 -- ARGV 1 job
 -- Returns the deliveries that it owed, that of its end first; false for one there is none of
 -- include: job
-return redis.call('HMGET', key('j', ARGV[1]), 'delivery', 'notice')
+return redis.call('HMGET', key('j', ARGV[1]), 'delivery', 'notice', 'beginning')

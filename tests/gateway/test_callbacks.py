@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from config.clock import SECOND
+from config.clock import SECOND, rfc3339
 from config.ids import derived_id, new_id, partition_of
 from delivery.sealing import KeyRing
 from gateway.callbacks import EXPIRING, NOTICE, Renderer
 from gateway.documents import document
-from gateway.models import Callback, CallbackState, Job, StoredFile, View
+from gateway.models import Callback, CallbackState, Job, StoredFile, View, compact
 from gateway.outcomes import Finish
 from gateway.urls import Urls
 
@@ -171,10 +171,48 @@ def test_only_results_are_announced_to_go(finish: Finish, ttl: int, before: int 
     assert end.notice_at == (None if before is None else NOW + ttl - before)
 
 
+def test_a_beginning_is_told_once_and_of_a_job_at_work() -> None:
+    begun = a_job(callback("job.started"), rev=3, attempt_at=NOW - SECOND)
+    message = RENDERER.beginning(begun)
+    assert message is not None
+    said = json.loads(message.body)
+    assert (said["type"], said["timestamp"]) == ("job.started", rfc3339(NOW - SECOND))
+    assert (said["data"]["status"], said["data"]["sequence"]) == ("processing", 3)
+    assert message.tags == compact(
+        {"jobId": JOB_ID, "event": "job.started", "jobType": "demo.echo"}
+    )
+    for other in (
+        replace(begun, beginning=message.id),
+        replace(begun, status="pending"),
+        replace(begun, callback=callback("job.completed")),
+        replace(begun, callback=None),
+    ):
+        assert RENDERER.beginning(other) is None
+
+
+def test_the_sequence_rises_from_event_to_event() -> None:
+    wanted = callback("job.started", "job.completed", EXPIRING)
+    job = a_job(wanted, rev=3)
+    end = rendered(replace(job, rev=4), COMPLETED)
+    ended = replace(job, status="completed", rev=5, expires_at=NOW)
+    messages = [RENDERER.beginning(job), end.message, RENDERER.notice(ended, at=NOW)]
+    numbers = [json.loads(each.body)["data"]["sequence"] for each in messages if each]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == 3
+
+
+def test_a_message_belongs_to_the_trace_of_the_submission() -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    wanted = callback("job.completed")
+    assert rendered(a_job(wanted, traceparent=trace), COMPLETED).message.traceparent == trace
+    assert rendered(a_job(wanted), COMPLETED).message.traceparent == ""
+
+
 def test_a_notice_is_a_message_of_its_own() -> None:
     job = a_job(callback("job.completed", EXPIRING), status="completed", expires_at=NOW + SECOND)
     notice = RENDERER.notice(job, at=NOW)
     assert notice is not None
     assert notice.id != rendered(job, COMPLETED).message.id
-    assert json.loads(notice.body)["type"] == EXPIRING
+    said = json.loads(notice.body)
+    assert (said["type"], said["data"]["sequence"]) == (EXPIRING, job.rev + 1)
     assert RENDERER.notice(a_job(callback("job.completed")), at=NOW) is None

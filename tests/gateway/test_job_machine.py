@@ -62,6 +62,7 @@ class Kept:
         is_late: whether that instant has passed.
         ended_by: who ended it.
         message: the delivery that its end owes.
+        beginning: the delivery that told that it has begun.
         has_leftovers: whether an attempt that came to nothing may have left files.
     """
 
@@ -80,6 +81,7 @@ class Kept:
     reaped: str = ""
     ended_by: str = ""
     message: str = ""
+    beginning: str = ""
     retried_as: str = ""
     has_leftovers: bool = False
     is_buried: bool = False
@@ -299,6 +301,25 @@ class JobMachine(RuleBasedStateMachine):
         kept.is_due = kept.has_deadline = kept.is_late = False
         kept.claims.append(claim)
 
+    @rule(number=Picks, outdated=st.booleans(), repeat=st.booleans())
+    @precondition(lambda self: any(kept.registration for kept in self.kept.values()))
+    def tell_of_the_beginning(self, number: int, outdated: bool, repeat: bool) -> None:
+        kept = self.pick(number)
+        if kept.registration is None:
+            return
+        message = _message(kept.job, "job.started")
+        rev = kept.rev - outdated
+        done = self.twice(
+            lambda: self.outbox.notify(kept.job.id, rev, message, "beginning"), repeat=repeat
+        )
+        if kept.is_buried:
+            assert not done
+        elif kept.beginning:
+            assert done
+        else:
+            assert done != outdated
+            kept.beginning = "" if outdated else message.id
+
     @rule(number=Picks, stale=st.booleans(), percent=st.integers(0, 100), repeat=st.booleans())
     @precondition(lambda self: self.kept)
     def progress(self, number: int, stale: bool, percent: int, repeat: bool) -> None:
@@ -501,8 +522,10 @@ class JobMachine(RuleBasedStateMachine):
             more, doomed = self.do(self.outbox.expire(**life))
             assert (more, set(doomed)) == (False, self.doomed)
 
-    def bury(self, kept: Kept) -> None:
+    def bury(self, kept: Kept, *, is_erased: bool = False) -> None:
         kept.is_buried, kept.message = True, ""
+        if is_erased:
+            kept.beginning = ""
         if kept.has_leftovers:
             self.doomed.add(kept.job.id)
 
@@ -531,7 +554,7 @@ class JobMachine(RuleBasedStateMachine):
         said = self.do(self.jobs.erase(kept.job.id, tombstone_life=HOUR))
         assert said == (None if kept.is_buried else kept.status)
         if kept.is_terminal and not kept.is_buried:
-            self.bury(kept)
+            self.bury(kept, is_erased=True)
 
     @rule(number=Picks)
     @precondition(lambda self: self.doomed)
@@ -602,6 +625,7 @@ class JobMachine(RuleBasedStateMachine):
     @invariant()
     def every_end_owes_one_callback(self) -> None:
         owed = {kept.message for kept in self.kept.values() if kept.message}
+        owed |= {kept.beginning for kept in self.kept.values() if kept.beginning}
         found = set()
         for partition in range(PARTITIONS):
             pattern = f"gw:{{p{partition:02d}}}:d:*"
@@ -630,8 +654,12 @@ def _registration(tenant: str, partition: int) -> Registration:
 
 
 def _owed(job: Job, status: Status) -> Message:
+    return _message(job, f"job.{status}")
+
+
+def _message(job: Job, event: str) -> Message:
     assert job.callback is not None
-    identifier = derived_id("msg", _partition(job.id), job.id, f"job.{status}")
+    identifier = derived_id("msg", _partition(job.id), job.id, event)
     return Message(
         id=identifier,
         endpoint=job.callback.endpoint,

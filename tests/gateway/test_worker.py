@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import pytest
 from redis import Redis
 
 from config.clock import SECOND
-from config.ids import new_id
+from config.ids import derived_id, new_id
 from config.settings import load_settings
 from config.store import partition_prefix
-from gateway.models import Job, Tombstone, View
+from delivery.egress import Policy, parse_destination
+from delivery.endpoints import Registration, register
+from gateway.models import Callback, Job, Tombstone, View
 from gateway.run import end_overtime, run_job
 from gateway.work import End, Ended
 from gateway.worker import Worker
@@ -72,11 +76,17 @@ def record(tmp_path: Path) -> Record:
     return Record(tmp_path / "record")
 
 
-def submit(worker: Worker, kind: str, given: dict[str, Any], **members: Any) -> str:
+def submit(
+    worker: Worker,
+    kind: str,
+    given: dict[str, Any],
+    registration: Registration | None = None,
+    **members: Any,
+) -> str:
     services = worker.services
     wanted: dict[str, Any] = {"timeout": 60.0, "max_attempts": 2, "result_ttl": 3600 * SECOND}
     job = Job(
-        id=new_id("job", 1, services.clock.now()),
+        id=members.pop("job_id", None) or new_id("job", 1, services.clock.now()),
         tenant="t1",
         type=kind,
         status="pending",
@@ -84,8 +94,33 @@ def submit(worker: Worker, kind: str, given: dict[str, Any], **members: Any) -> 
         input=given,
         **(wanted | members),
     )
-    worker.call(services.jobs.submit(job, None))
+    worker.call(services.jobs.submit(job, registration))
     return job.id
+
+
+def subscribe(worker: Worker, kind: str, given: dict[str, Any], *events: str) -> tuple[str, str]:
+    """Submit a job that tells `events`; return it and its endpoint."""
+    ring, now = worker.services.ring, worker.services.clock.now()
+    destination = parse_destination("https://receiver.example/hook", Policy())
+    registered = register("t1", destination, ring, 1)
+    endpoint = replace(registered, id=derived_id("ep", 1, "t1"))
+    job_id = new_id("job", 1, now)
+    callback = Callback(
+        endpoint=endpoint.id,
+        url=ring.seal(destination.url.encode(), row=f"callback:{job_id}"),
+        url_hash="h",
+        events=events,
+    )
+    submit(worker, kind, given, registration=endpoint, job_id=job_id, callback=callback)
+    return job_id, endpoint.id
+
+
+def told(worker: Worker, job_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return what the job's callbacks tell: the event, and the job with it."""
+    services = worker.services
+    owed = worker.call(services.jobs.deliveries_of(job_id))
+    bodies = [json.loads(worker.call(services.deliveries.read_body(each)) or b"") for each in owed]
+    return [(body["type"], body["data"]) for body in bodies]
 
 
 def read(worker: Worker, job_id: str) -> Job:
@@ -118,6 +153,47 @@ def test_an_attempt_ends_the_job(worker: Worker) -> None:
     assert job.claim is None
     [attempt] = job.attempts
     assert (attempt["outcome"], attempt["worker"]) == ("returned", worker.leases.process)
+
+
+def test_who_asked_is_told_that_the_job_begins(worker: Worker) -> None:
+    job_id, _ = subscribe(worker, "demo.echo", {"payload": 1}, "job.started", "job.completed")
+    run_job(job_id, worker)
+    [(end, _), (beginning, data)] = told(worker, job_id)
+    assert (end, beginning) == ("job.completed", "job.started")
+    assert (data["status"], data["attempt"], data["progress"]) == ("processing", 1, 0)
+
+
+def test_it_is_told_once_however_many_attempts_there_are(worker: Worker, record: Record) -> None:
+    given = {"record": str(record), "failures": 1}
+    job_id, _ = subscribe(worker, "faulty.count", given, "job.started")
+    run_job(job_id, worker)
+    first = told(worker, job_id)
+    with Redis.from_url(worker.services.settings.store.url) as client:
+        client.zadd(f"{partition_prefix(1)}later", {job_id: 1})
+    worker.call(worker.services.outbox.ring({1: 1}, again=LEASE, again_at_most=LEASE, overdue=True))
+    run_job(job_id, worker)
+    assert read(worker, job_id).status == "completed"
+    assert told(worker, job_id) == first
+    assert [(event, data["attempt"]) for event, data in first] == [("job.started", 1)]
+
+
+def test_an_attempt_goes_on_although_its_beginning_cannot_be_told(
+    worker: Worker, stores: RunningStores, record: Record, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"record": str(record), "failures": 1}
+    job_id, endpoint = subscribe(worker, "faulty.count", given, "job.started")
+    queue = f"{partition_prefix(1)}ep:{endpoint}:live"
+    with Redis.from_url(stores.durable_url) as client:
+        client.set(queue, "in the way")
+        run_job(job_id, worker)
+        assert record.executions() == {job_id: 1}
+        assert read(worker, job_id).attempts[0]["outcome"] == "raised"
+        assert "job.beginning_not_told" in caplog.text
+        client.delete(queue)
+        client.zadd(f"{partition_prefix(1)}later", {job_id: 1})
+    worker.call(worker.services.outbox.ring({1: 1}, again=LEASE, again_at_most=LEASE, overdue=True))
+    run_job(job_id, worker)
+    assert read(worker, job_id).status == "completed"
 
 
 def test_a_job_is_run_once_however_often_it_is_told_of(worker: Worker, record: Record) -> None:
