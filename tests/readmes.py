@@ -45,7 +45,7 @@ PRINTED_PORTS: Final = ("8080", "9000")
 _LOCKS: Final = {
     "runtime": ("requirements.lock",),
     "video": ("requirements.lock", "requirements-video.lock"),
-    "dev": ("requirements-dev.lock",),
+    "dev": ("requirements-dev.lock", "npm/package-lock.json"),
 }
 
 STAYS: Final = "stays"

@@ -201,12 +201,13 @@ def running(data: Path, settings: Mapping[str, str]) -> Iterator[Gateway]:
 
 @dataclass(slots=True)
 class Inbox:
-    """A receiver that keeps what it gets and answers as it is told."""
+    """A receiver that keeps what it gets and answers as it is told; 401 to what `judge` refuses."""
 
     server: HTTPServer
     path: str
     answers: list[int] = field(default_factory=list)
     always: int = 200
+    judge: Callable[[Mapping[str, str], bytes], bool] = lambda _headers, _body: True
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
     @property
@@ -217,7 +218,10 @@ class Inbox:
     def take(self, request: Request) -> Response:
         """Keep a request; answer with what is planned, then always the same."""
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.received.append((headers, request.get_data()))
+        body = request.get_data()
+        self.received.append((headers, body))
+        if not self.judge(headers, body):
+            return Response(status=401)
         status = self.answers.pop(0) if self.answers else self.always
         return Response(status=status)
 
