@@ -62,7 +62,7 @@ class SamplesApi:
         endpoint = await read_endpoint(
             deliveries, request.path_params["endpoint_id"], tenant=principal.tenant
         )
-        url = wanted.url or f"{endpoint.origin}/"
+        url = f"{endpoint.origin}/" if wanted.url is None else wanted.url
         destination = destination_of(url, self._policy, "/url")
         # The endpoint may have no secret for this scheme yet.
         await deliveries.register_endpoint(self._register(endpoint, destination, wanted))

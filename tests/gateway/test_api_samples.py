@@ -122,6 +122,7 @@ async def test_a_url_that_is_disabled_can_be_tried(
         ({"url": "https://127.0.0.1:9/hook"}, "invalid_callback_url", "/url"),
         ({"url": "http://user@127.0.0.1:9/"}, "invalid_callback_url", "/url"),
         ({"url": "/hook"}, "invalid_callback_url", "/url"),
+        ({"url": ""}, "invalid_callback_url", "/url"),
         ({"event": "job.exploded"}, "invalid_request", "/event"),
         ({"signature": "v2"}, "invalid_request", "/signature"),
         ({"payload": "xml"}, "invalid_request", "/payload"),
