@@ -76,7 +76,8 @@ function take(id, body) {
 // In earnest, events are in a queue or a table that outlives this process.
 function doTheWork() {
   for (const { id, event } of work.splice(0)) {
-    console.log("took", event.type, event.data?.jobId, id);
+    // The job is the member `data`, or with `payload: flat` beside `type`.
+    console.log("took", event.type, (event.data ?? event).jobId, id);
   }
 }
 

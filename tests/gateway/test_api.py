@@ -446,6 +446,28 @@ async def test_bytes_that_are_lost(
 # Endpoints
 
 
+@pytest.mark.parametrize("kind", ["json", "multipart", "route"])
+@pytest.mark.parametrize("tail", ["-01", "-01-more"])
+async def test_a_job_is_of_the_trace_that_its_submission_is_of(
+    client: httpx.AsyncClient, services: Services, kind: str, tail: str
+) -> None:
+    trace = f"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331{tail}"
+    requests: dict[str, tuple[str, dict[str, Any]]] = {
+        "json": ("/v1/jobs", {"json": ECHO}),
+        "multipart": (
+            "/v1/jobs",
+            {"files": [("job", (None, json.dumps(ECHO), "application/json"))]},
+        ),
+        "route": ("/api/documents", {"json": {"text": "The river runs."}}),
+    }
+    path, request = requests[kind]
+    made = await client.post(path, headers={"traceparent": trace}, **request)
+    assert made.status_code == 202, made.text
+    view = await services.jobs.read(made.json()["jobId"])
+    assert isinstance(view, View)
+    assert view.job.traceparent == (trace if tail == "-01" else None)
+
+
 async def test_endpoints(gateway: Gateway, client: httpx.AsyncClient) -> None:
     url = {"url": "https://receiver.example/hook"}
     made = await client.post("/v1/endpoints", json=url)
