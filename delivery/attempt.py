@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol, assert_never
 
 from config.clock import SECOND, StoreClock, rfc3339
@@ -30,6 +31,7 @@ from delivery.outcomes import (
 )
 from delivery.retry import Schedule
 from delivery.sealing import KeyRing
+from delivery.secrets import Secrets
 from delivery.signing import SECRETS_OF, signature_headers
 from delivery.tracing import SPAN_SIZE, continue_trace
 
@@ -137,10 +139,16 @@ def _trace(claimed: Claimed) -> dict[str, str]:
 
 def _secrets_in_force(claimed: Claimed, ring: KeyRing, now: int) -> dict[Scheme, tuple[str, ...]]:
     return {
-        scheme: open_secrets(claimed.secrets[scheme], claimed.endpoint, ring).in_force(now)
+        scheme: _opened(claimed.secrets[scheme], claimed.endpoint, ring).in_force(now)
         for scheme in SECRETS_OF[claimed.scheme]
         if scheme in claimed.secrets
     }
+
+
+@lru_cache(maxsize=4_096)
+def _opened(sealed: bytes, endpoint: str, ring: KeyRing) -> Secrets:
+    """Open an endpoint's secrets once: they seldom change, and every attempt needs them."""
+    return open_secrets(sealed, endpoint, ring)
 
 
 def _unsent(outcome: Outcome) -> Exchange:
