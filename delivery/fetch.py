@@ -8,34 +8,28 @@ named in the settings is dialled wherever it is.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
-import aiohttp
+from aiohttp import AsyncResolver
 from aiohttp.abc import AbstractResolver
-from multidict import CIMultiDict
 from yarl import URL
 
+from delivery.connections import AddressCheck, Connections, SocketFactory, open_socket
+from delivery.deadlines import Deadlines, Progress
 from delivery.egress import Policy, check_address
-from delivery.engine import (
-    AddressCheck,
-    Deadlines,
-    Progress,
-    SocketFactory,
-    open_session,
-    open_socket,
-    within,
-)
+from delivery.engine import Header, Reply, ask, encode, within
 from delivery.errors import DeliveryError
 from delivery.resolver import AresLookup, Lookup, PolicyResolver
 
 _METHOD = re.compile(r"[A-Z]{3,20}", re.ASCII)
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_DIGITS = re.compile(r"\d{1,20}", re.ASCII)
 
 Sink = Callable[[bytes], object]
 """Takes the body block by block."""
@@ -145,9 +139,8 @@ async def fetch(
     """
     if not _METHOD.fullmatch(request.method):
         raise ValueError(f"{request.method!r} is not a method")
-    async with (
-        _gate(reach, deadlines) as (check, resolver),
-        open_session(
+    async with _gate(reach, deadlines) as (check, resolver):
+        connections = Connections(
             check=check,
             resolver=resolver,
             fill=limit,
@@ -155,9 +148,10 @@ async def fetch(
             per_endpoint=1,
             ssl_context=ssl_context,
             socket_factory=socket_factory,
-        ) as session,
-    ):
-        return await within(deadlines, partial(_exchange, session, request, sink, limit, on_head))
+        )
+        async with aclosing(connections):
+            exchange = partial(_exchange, connections, request, sink, limit, on_head)
+            return await within(deadlines, exchange)
 
 
 @asynccontextmanager
@@ -174,7 +168,7 @@ async def _gate(
                 stack.push_async_callback(resolver.close)
                 yield partial(check_address, policy=policy), resolver
             case Trusted():
-                system = aiohttp.AsyncResolver(timeout=1.0, tries=2)
+                system = AsyncResolver(timeout=1.0, tries=2)
                 stack.push_async_callback(system.close)
                 yield _any_address, system
             case _:
@@ -186,47 +180,59 @@ def _any_address(_address: str) -> None:
 
 
 async def _exchange(
-    session: aiohttp.ClientSession,
+    connections: Connections,
     request: Request,
     sink: Sink,
     limit: int,
     on_head: OnHead | None,
     progress: Progress,
 ) -> Fetched:
-    response = await session.request(
-        request.method,
-        URL(request.url, encoded=True),  # keeps yarl from re-quoting anything
-        headers=CIMultiDict(request.headers),
-        data=request.body or None,
-        allow_redirects=False,
+    url = URL(request.url, encoded=True)  # keeps yarl from re-quoting anything
+    sent = encode(
+        request.method.encode("ascii"),
+        url.raw_path_qs.encode("ascii"),
+        _framed(request, url),
+        request.body,
     )
-    progress.on_answered(asyncio.get_running_loop().time())
+    is_head = request.method == "HEAD"
+    reply = await ask(
+        connections, f"{url.scheme}://{url.raw_authority}", sent, progress, no_body=is_head
+    )
     try:
-        headers = _headers(response)
-        if _announced(request, response) > limit:
+        headers = _headers(reply)
+        if not is_head and _announced(headers) > limit:  # HEAD's speaks of another body
             raise AnswerTooLarge(limit)
         if on_head is not None:
-            _guard(on_head, response.status, headers)
+            _guard(on_head, reply.status, headers)
         size = 0
-        async for block in response.content.iter_any():
+        async for block in reply.body.iter_any():
             size += len(block)
             if size > limit:
                 raise AnswerTooLarge(limit)
             _guard(sink, block)
     finally:
-        # No-op after a complete body; otherwise the connection is of no further use.
-        response.close()
-    return Fetched(status=response.status, headers=headers, size=size)
+        reply.close()
+    return Fetched(status=reply.status, headers=headers, size=size)
 
 
-def _announced(request: Request, response: aiohttp.ClientResponse) -> int:
-    """Return how long the body says it is; the answer to HEAD speaks of another one."""
-    return 0 if request.method == "HEAD" else response.content_length or 0
+def _framed(request: Request, url: URL) -> list[Header]:
+    framed = {"host": url.host_port_subcomponent or ""}
+    framed |= {name.lower(): value for name, value in request.headers.items()}
+    framed.pop("content-length", None)
+    if request.body or request.method not in _BODILESS:
+        framed["content-length"] = str(len(request.body))
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in framed.items()]
 
 
-def _headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:
+def _announced(headers: Mapping[str, str]) -> int:
+    """Return how long the body says it is; 0 when it does not."""
+    length = headers.get("content-length", "")
+    return int(length) if _DIGITS.fullmatch(length) else 0
+
+
+def _headers(reply: Reply) -> Mapping[str, str]:
     joined: dict[str, str] = {}
-    for raw_name, raw_value in response.raw_headers:
+    for raw_name, raw_value in reply.headers:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
     return joined

@@ -1,4 +1,4 @@
-"""httpx's transport interface over one aiohttp session, for callbacks.
+"""httpx's transport interface over one pool of connections, for callbacks.
 
 httpx is the interface, `delivery.engine` what is beneath it (httpx's own pool is quadratic in open
 connections). At most `MAX_ANSWER` bytes of a body are read.
@@ -6,30 +6,25 @@ connections). At most `MAX_ANSWER` bytes of a body are read.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from functools import lru_cache, partial
+from functools import partial
 from types import TracebackType
 
-import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver
-from multidict import CIMultiDict
-from yarl import URL
+from aiohttp.streams import StreamReader
 
-from delivery.egress import Policy, check_address
-from delivery.engine import (
+from delivery.connections import (
     KEEP_ALIVE,
     AddressInfo,
-    Deadlines,
-    Progress,
+    Connections,
     SocketFactory,
-    TransportFailed,
-    open_session,
     open_socket,
-    within,
 )
+from delivery.deadlines import Deadlines, Progress
+from delivery.egress import Policy, check_address
+from delivery.engine import TransportFailed, ask, encode, within
 
 __all__ = [
     "KEEP_ALIVE",
@@ -87,7 +82,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         ssl_context: ssl.SSLContext | None = None,
         socket_factory: SocketFactory = open_socket,
     ) -> None:
-        """Make the session; needs a running event loop.
+        """Open the pool; needs a running event loop.
 
         Args:
             policy: asked for every address that is dialled.
@@ -100,7 +95,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             socket_factory: makes the sockets for addresses that passed.
         """
         self._deadlines = deadlines or Deadlines()
-        self._session = open_session(
+        self._connections = Connections(
             check=partial(check_address, policy=policy),
             resolver=resolver,
             fill=MAX_ANSWER,
@@ -126,7 +121,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._session.close()
+        await self._connections.aclose()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request` and return the complete answer.
@@ -135,50 +130,32 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             TransportFailed: no complete answer; the code says why.
             DestinationDenied: the address may not be dialled; no socket was made for it.
         """
-        if self._session.closed:
+        if self._connections.closed:
             raise RuntimeError("the transport is closed")
         return await within(self._deadlines, partial(self._exchange, request))
 
     async def _exchange(self, request: httpx.Request, progress: Progress) -> httpx.Response:
-        response = await self._session.request(
-            request.method,
-            _engine_url(request),
-            headers=CIMultiDict(
-                (name.decode("latin-1"), value.decode("latin-1"))
-                for name, value in request.headers.raw
-            ),
-            data=request.content or None,
-            allow_redirects=False,
+        url = request.url
+        target = request.extensions.get("target", url.raw_path)
+        sent = encode(
+            request.method.encode("ascii"), target, request.headers.raw, await request.aread()
         )
-        progress.on_answered(asyncio.get_running_loop().time())
+        origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        reply = await ask(self._connections, origin, sent, progress)
         try:
-            answer = await _read_answer(response)
+            answer = await _read_answer(reply.body)
         finally:
-            # No-op after a complete body; otherwise the connection is of no further use.
-            response.close()
+            reply.close()
         return httpx.Response(
-            response.status,
-            headers=list(response.raw_headers),
+            reply.status,
+            headers=reply.headers,
             stream=answer,
             extensions=progress.extensions(),
         )
 
 
-async def _read_answer(response: aiohttp.ClientResponse) -> Answer:
-    content = response.content
+async def _read_answer(content: StreamReader) -> Answer:
     body = bytearray()
     while len(body) <= MAX_ANSWER and not content.at_eof():
         body += await content.readany()
     return Answer(bytes(body[:MAX_ANSWER]), truncated=len(body) > MAX_ANSWER)
-
-
-def _engine_url(request: httpx.Request) -> URL:
-    url = request.url
-    target = request.extensions.get("target", url.raw_path)
-    return _build_url(url.raw_scheme, url.netloc, target)
-
-
-@lru_cache(maxsize=4_096)
-def _build_url(scheme: bytes, netloc: bytes, target: bytes) -> URL:
-    # `encoded` keeps yarl from reading, folding or re-quoting anything.
-    return URL((b"%b://%b%b" % (scheme, netloc, target)).decode("ascii"), encoded=True)

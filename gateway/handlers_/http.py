@@ -21,7 +21,8 @@ from config.clock import SystemClock
 from config.sections import MAX_REQUEST_SECONDS, Method
 from config.settings import Settings, current_settings
 from delivery.configure import user_agent
-from delivery.engine import Deadlines, TransportFailed
+from delivery.deadlines import Deadlines
+from delivery.engine import TransportFailed
 from delivery.errors import DestinationDenied, HeaderRefused
 from delivery.fetch import AnswerTooLarge, Fetched, Request, fetch
 from delivery.headers import validate_custom_headers

@@ -27,7 +27,8 @@ from config.sections import VideoSettings
 from config.settings import Settings, current_settings
 from delivery.configure import policy_of, user_agent
 from delivery.egress import MAX_URL, parse_destination
-from delivery.engine import Deadlines, TransportFailed
+from delivery.deadlines import Deadlines
+from delivery.engine import TransportFailed
 from delivery.errors import DestinationDenied, DestinationRefused
 from delivery.fetch import AnswerTooLarge, Fetched, Guarded, Request, fetch
 from gateway.handlers import Artifact, FileRef, JobContext, JobError, JobModel, job_type

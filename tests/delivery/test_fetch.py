@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from delivery.connections import AddressInfo
+from delivery.deadlines import Deadlines
 from delivery.egress import Policy
-from delivery.engine import AddressInfo, Deadlines, TransportFailed
+from delivery.engine import TransportFailed
 from delivery.errors import DestinationDenied
 from delivery.fetch import (
     AnswerTooLarge,
