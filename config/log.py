@@ -29,6 +29,9 @@ _QUIET: Final = ("uvicorn.access", "httpx", "httpcore")
 """Loggers that print whole URLs: a query may hold a ticket."""
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
+
+
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON. Fields of `extra` follow the fixed ones."""
 
@@ -52,7 +55,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = _cut(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
             line["trace"] = _cut(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=True, allow_nan=False)
+        return _ENCODER.encode(line)
 
 
 class _StandardError(logging.Handler):
@@ -108,12 +111,12 @@ def _message(record: logging.LogRecord) -> str:
 def _plain(value: object, depth: int) -> object:
     """`value` as JSON can hold it, bounded."""
     match value:
+        case str():
+            return _cut(value)
         case None | bool() | int():
             return value
         case float():
             return value if math.isfinite(value) else str(value)
-        case str():
-            return _cut(value)
         case dict() if depth:
             return {_cut(str(key)): _plain(item, depth - 1) for key, item in value.items()}
         case list() | tuple() | set() | frozenset() if depth:

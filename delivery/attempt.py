@@ -65,7 +65,7 @@ async def attempt(claimed: Claimed, *, sender: Sends, rules: Rules, clock: Store
     """Make one attempt and return what is to be recorded."""
     started = clock.now()
     try:
-        destination = parse_destination(_open_url(claimed, rules.ring), rules.policy)
+        destination = _destination(_open_url(claimed, rules.ring), rules.policy)
         headers = _headers(claimed, rules, started)
     except DestinationRefused:
         return _settle(claimed, _unsent(Denied()), rules, started, clock.now())
@@ -100,6 +100,12 @@ def faulted(claimed: Claimed, now: int, rules: Rules) -> Attempted:
             {"at": rfc3339(now), "trigger": claimed.trigger, "outcome": "internal_error"}
         ),
     )
+
+
+@lru_cache(maxsize=1_024)
+def _destination(url: str, policy: Policy) -> Destination:
+    """Read a URL once: most of an endpoint's deliveries go to the same one."""
+    return parse_destination(url, policy)
 
 
 def _open_url(claimed: Claimed, ring: KeyRing) -> str:
@@ -261,9 +267,11 @@ def _milliseconds(us: int | None) -> int | None:
     return None if us is None else us // 1_000
 
 
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def _encode(record: dict[str, Any]) -> str:
-    kept = {name: value for name, value in record.items() if value is not None}
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+    return _COMPACT.encode({name: value for name, value in record.items() if value is not None})
 
 
 def _report(claimed: Claimed, decision: Decision, record: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, cast
+from typing import cast
 
 import httpx
 
@@ -25,6 +25,8 @@ from delivery.outcomes import (
     classify,
 )
 from delivery.transport import AiohttpTransport, Answer, TransportFailed
+
+_MAY_HINT = 400  # the lowest status with which a Retry-After means something here
 
 
 class Sender:
@@ -58,10 +60,10 @@ class Sender:
     ) -> Exchange:
         answer = cast(Answer, response.stream)
         kept, cut = redact(answer.body, headers)
+        status = response.status_code
+        hint = response.headers.get("retry-after") if status >= _MAY_HINT else None
         return Exchange(
-            outcome=classify(
-                response.status_code, response.headers.get("retry-after"), self._clock.now()
-            ),
+            outcome=classify(status, hint, self._clock.now()),
             answer=kept,
             answer_truncated=cut or answer.truncated,
             duration=self._since(started),
@@ -84,15 +86,24 @@ class Sender:
 
 
 def _request(destination: Destination, headers: Mapping[str, str], body: bytes) -> httpx.Request:
-    extensions: dict[str, Any] = {"target": destination.target.encode("ascii")}
+    """Frame the request here: what httpx does for every kind of caller takes four times as long.
+
+    The target never passes through httpx, which would normalise it.
+    """
+    url = _parsed(destination.origin)
+    framed = [
+        (b"host", url.netloc),
+        *((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    target = destination.target.encode("ascii")
     return httpx.Request(
-        "POST", _parsed(destination.origin), headers=headers, content=body, extensions=extensions
+        "POST", url, headers=framed, stream=httpx.ByteStream(body), extensions={"target": target}
     )
 
 
 @lru_cache(maxsize=4_096)
 def _parsed(origin: str) -> httpx.URL:
-    """Parse an origin once; the target never passes through httpx, which would normalise it."""
     return httpx.URL(origin)
 
 
