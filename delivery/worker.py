@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -34,6 +35,9 @@ SWEEP = 1.0
 
 _GATHER = 0.002
 """Seconds to let slots come free before the next claim, so that one round trip fetches several."""
+
+_ENOUGH = 64
+"""Free slots for which a claim is worth its round trip, without waiting for more."""
 
 _RECORD_AT_MOST = 256
 _RECORD_PATIENCE = 600.0
@@ -84,7 +88,10 @@ class DeliveryWorker:
         self._due = dict.fromkeys(range(deliveries.partitions), 0.0)
         self._backlog = False
         self._wake = asyncio.Event()
-        self._over: asyncio.Queue[Attempted] = asyncio.Queue()  # bounded by the slots
+        self._enough = max(1, min(_ENOUGH, pace.concurrency // 4))
+        self._gathering: asyncio.TimerHandle | None = None
+        self._over: asyncio.Queue[Attempted] = asyncio.Queue()  # see `_room`
+        self._unrecorded = 0
         self._attempts: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
 
@@ -142,8 +149,9 @@ class DeliveryWorker:
         # Whoever comes first in a round gets what is left over; the order turns so that it is not
         # always one.
         turn = self._sequences[due[0]] % len(due)
-        share, rest = divmod(max(0, self._slots.free), len(due))
-        unproven, odd = divmod(self._slots.free_for_unproven, len(due))
+        room = self._room()
+        share, rest = divmod(room, len(due))
+        unproven, odd = divmod(min(room, self._slots.free_for_unproven), len(due))
         return {
             partition: self._want(
                 partition, share + (place < rest), unproven + (place < odd), first=place == 0
@@ -198,19 +206,23 @@ class DeliveryWorker:
             task.add_done_callback(self._attempts.discard)
 
     def _until_next(self) -> float:
-        if self._slots.free <= 0:
+        room = self._room()
+        if room <= 0:
             self._backlog = True
             return SWEEP
         wait = min(self._due.values()) - self._clock.monotonic()
-        if self._backlog and wait <= 0:
+        if self._backlog and wait <= 0 and room < self._enough:
             return _GATHER
         return wait
 
+    def _room(self) -> int:
+        """Return how many more may be claimed: the free slots, unless as many results wait."""
+        return 0 if self._unrecorded >= self._pace.concurrency else max(0, self._slots.free)
+
     async def _sleep(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     async def _attempt(self, claimed: Claimed) -> None:
         try:
@@ -221,7 +233,11 @@ class DeliveryWorker:
             # A fault of ours, which uses up the budget all the same, or it would go on for ever.
             _log.exception("delivery.attempt_failed", extra={"delivery": claimed.id})
             over = faulted(claimed, self._clock.now(), self._rules)
+        # The slot is for the attempt. While its result waits to be recorded, others are under way.
+        self._slots.empty(claimed.id, claimed.claim)
+        self._unrecorded += 1
         self._over.put_nowait(over)
+        self._freed()
 
     async def _record_all(self) -> None:
         while True:
@@ -231,8 +247,8 @@ class DeliveryWorker:
             try:
                 await self._record(over)
             finally:
-                for each in over:
-                    self._slots.empty(each.id, each.claim)
+                self._unrecorded -= len(over)
+                for _ in over:
                     self._over.task_done()
                 self._freed()
 
@@ -253,12 +269,22 @@ class DeliveryWorker:
 
     def _freed(self) -> None:
         """Slots came free: claim again if there was more than they could take."""
-        if self._backlog:
-            self._backlog = False
-            now = self._clock.monotonic()
-            for partition in self._due:
-                self._due[partition] = min(self._due[partition], now)
-            self._wake.set()
+        if not self._backlog:
+            return
+        if self._room() >= self._enough:
+            self._claim_again()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(_GATHER, self._claim_again)
+
+    def _claim_again(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        self._backlog = False
+        now = self._clock.monotonic()
+        for partition in self._due:
+            self._due[partition] = min(self._due[partition], now)
+        self._wake.set()
 
     async def _listen(self) -> None:
         channels = {
