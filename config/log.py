@@ -98,6 +98,8 @@ def configure(role: str, level: str = "info") -> None:
             logger.propagate = True
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # No line shows them, and they are asked for with each record.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.captureWarnings(capture=True)
 
 

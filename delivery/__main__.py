@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import sys
 
@@ -16,6 +17,11 @@ from config.store import StoreError
 from delivery.errors import DeliveryError
 from delivery.process import run
 
+_GARBAGE = (20_000, 50, 50)
+"""How many more objects start a collection. An attempt makes many and leaves none in a circle: by
+default, those of all attempts under way would be looked through after every few.
+"""
+
 
 def main() -> int:
     """Run and return the exit code: 0 stopped in order, 1 could not start, 2 unusable settings."""
@@ -27,6 +33,8 @@ def main() -> int:
         return 2
     log.configure("delivery")
     watch_parent()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
     try:
         uvloop.run(run(settings))
     except (StoreError, DeliveryError) as error:
