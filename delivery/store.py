@@ -6,6 +6,7 @@ Every method may be called again after `StoreUnavailable` with the same argument
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -190,11 +191,9 @@ class DeliveryStore:
 
     async def record(self, attempts: Sequence[Attempted]) -> list[str]:
         """Record attempts in one round trip; return those whose claim was lost."""
-        ordered = sorted(attempts, key=lambda attempt: partition_of(attempt.id))
-        groups = [
-            (partition, list(group))
-            for partition, group in groupby(ordered, key=lambda each: partition_of(each.id))
-        ]
+        groups: dict[int, list[Attempted]] = defaultdict(list)
+        for attempt in attempts:
+            groups[partition_of(attempt.id)].append(attempt)
         replies = await self._store.run_all(
             [
                 self._call(
@@ -205,12 +204,12 @@ class DeliveryStore:
                     self.retention.max_limit,
                     *(argument for each in group for argument in _recorded(each)),
                 )
-                for partition, group in groups
+                for partition, group in groups.items()
             ]
         )
         return [
             attempt.id
-            for (_, group), reply in zip(groups, replies, strict=True)
+            for group, reply in zip(groups.values(), replies, strict=True)
             for attempt, result in zip(group, reply, strict=True)
             if result == 0
         ]

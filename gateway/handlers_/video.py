@@ -26,8 +26,8 @@ from pydantic import Field, field_validator, model_validator
 from config.sections import VideoSettings
 from config.settings import Settings, current_settings
 from delivery.configure import policy_of, user_agent
-from delivery.egress import MAX_URL, parse_destination
 from delivery.deadlines import Deadlines
+from delivery.egress import MAX_URL, parse_destination
 from delivery.engine import TransportFailed
 from delivery.errors import DestinationDenied, DestinationRefused
 from delivery.fetch import AnswerTooLarge, Fetched, Guarded, Request, fetch
