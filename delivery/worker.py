@@ -87,6 +87,7 @@ class DeliveryWorker:
         self._sequences = dict.fromkeys(range(deliveries.partitions), 1)
         self._due = dict.fromkeys(range(deliveries.partitions), 0.0)
         self._backlog = False
+        self._has_freed = False
         self._wake = asyncio.Event()
         self._enough = max(1, min(_ENOUGH, pace.concurrency // 4))
         self._gathering: asyncio.TimerHandle | None = None
@@ -131,6 +132,7 @@ class DeliveryWorker:
         if wanted:
             # A wake-up that comes while the reply is under way must outlast it.
             self._due |= dict.fromkeys(wanted, inf)
+            self._has_freed = False
             try:
                 batches = await self._deliveries.claim(wanted)
             except StoreError:
@@ -140,6 +142,9 @@ class DeliveryWorker:
                 self._sequences[partition] += 1
                 self._plan(partition, batch, full=len(batch.deliveries) >= wanted[partition].limit)
                 self._start(batch, asked_at)
+            if self._has_freed:
+                # What came free while the reply was under way is not what it was asked for.
+                self._freed()
         return self._until_next()
 
     def _wanted(self, now: float) -> dict[int, Wanted]:
@@ -269,6 +274,7 @@ class DeliveryWorker:
 
     def _freed(self) -> None:
         """Slots came free: claim again if there was more than they could take."""
+        self._has_freed = True
         if not self._backlog:
             return
         if self._room() >= self._enough:
