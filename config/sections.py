@@ -162,6 +162,22 @@ class BrokerSettings(Section):
     namespace: Annotated[str, Field(min_length=1, max_length=64)]
 
 
+class AdminSettings(Section):
+    """The admin port of each process; 0 is none."""
+
+    host: Annotated[str, Field(min_length=1)]
+    api_port: Annotated[int, Field(ge=0, le=65_535)]
+    relay_port: Annotated[int, Field(ge=0, le=65_535)]
+    worker_port: Annotated[int, Field(ge=0, le=65_535)]
+    delivery_port: Annotated[int, Field(ge=0, le=65_535)]
+    fd: Annotated[int, Field(ge=-1)]
+
+    def port_of(self, role: Literal["api", "relay", "worker", "delivery"]) -> int:
+        """The port of a process with this role; 0 is none."""
+        port: int = getattr(self, f"{role}_port")
+        return port
+
+
 class ApiSettings(Section):
     """The HTTP API."""
 
@@ -238,6 +254,13 @@ class DeliverySettings(Section):
     delivered_retention_seconds: Seconds
     secret_overlap_seconds: Annotated[float, Field(ge=0, le=30 * 86_400)]
     contact: Annotated[str, Field(max_length=200, pattern=r"^[ -~]*$")]
+
+
+class OperatorSettings(Section):
+    """Who is told of dead deliveries and disabled URLs."""
+
+    url: Annotated[str, Field(repr=False, max_length=2048), _scheme_of("https://", "http://")]
+    tenant: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
 class ArtifactsSettings(Section):

@@ -22,6 +22,7 @@ from pydantic import (
 
 from config.layers import DEFAULTS, ENVIRONMENT, PREFIX, Draft, Tree, Variable, gather
 from config.sections import (
+    AdminSettings,
     ApiSettings,
     ArtifactsSettings,
     BrokerSettings,
@@ -29,6 +30,7 @@ from config.sections import (
     Folder,
     HttpRequestSettings,
     JobsSettings,
+    OperatorSettings,
     RoutePath,
     SealingSettings,
     Section,
@@ -65,10 +67,12 @@ class Settings(Section):
     handlers_path: Annotated[tuple[Folder, ...], BeforeValidator(folders)]
     store: StoreSettings
     broker: BrokerSettings
+    admin: AdminSettings
     api: ApiSettings
     jobs: JobsSettings
     worker: WorkerSettings
     delivery: DeliverySettings
+    operator: OperatorSettings
     artifacts: ArtifactsSettings
     sealing: SealingSettings
     upstreams: Annotated[dict[UpstreamName, UpstreamSettings], Field(max_length=1000)]

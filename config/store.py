@@ -18,12 +18,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
@@ -31,12 +32,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
     BusyLoadingError,
+    ClusterDownError,
     ConnectionError,
     NoScriptError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 from tenacity import (
     AsyncRetrying,
@@ -46,6 +50,9 @@ from tenacity import (
 )
 
 Argument = str | bytes | int | float
+
+Outcome = Literal["answered", "unavailable", "full", "failed"]
+"""What came of a call, for those who count them: an answer, or one of the errors."""
 
 _INCLUDE = re.compile(r"^-- include: (?:(?P<package>\w+)/)?(?P<name>\w+)\n", re.MULTILINE)
 
@@ -136,6 +143,11 @@ class Store:
         """Run what is asked over `client`, at most `deadline` seconds a call, retries included."""
         self._client = client
         self._deadline = deadline
+        self._observe: Callable[[float, Outcome], None] = lambda _seconds, _outcome: None
+
+    def watch(self, observe: Callable[[float, Outcome], None]) -> None:
+        """Call `observe` with the seconds that each call took, and with what came of it."""
+        self._observe = observe
 
     @property
     def client(self) -> Redis:
@@ -183,9 +195,25 @@ class Store:
     @asynccontextmanager
     async def _bounded(self, step: str) -> AsyncIterator[None]:
         """Give up at the deadline; the retries of the driver alone would take up to a minute."""
-        with _translated(step):
-            async with asyncio.timeout(self._deadline):
-                yield
+        began = time.monotonic()
+        outcome: Outcome | None = None
+        try:
+            with _translated(step):
+                async with asyncio.timeout(self._deadline):
+                    yield
+            outcome = "answered"
+        except StoreUnavailable:
+            outcome = "unavailable"
+            raise
+        except StoreFull:
+            outcome = "full"
+            raise
+        except StoreError:
+            outcome = "failed"
+            raise
+        finally:
+            if outcome is not None:
+                self._observe(time.monotonic() - began, outcome)
 
     async def _evalsha(self, call: Call) -> Any:
         return await self._client.evalsha(call.script.sha, 1, call.prefix, *call.args)
@@ -379,6 +407,8 @@ class _translated:  # noqa: N801
             case BusyLoadingError() | ConnectionError() | TimeoutError() | OSError():
                 reason = str(error) or "no answer in time"
                 raise StoreUnavailable(f"{self._step}: {reason}") from error
+            case ReadOnlyError() | ClusterDownError() | TryAgainError():
+                raise StoreUnavailable(f"{self._step}: {error}") from error
             case ResponseError() if str(error).startswith(_PASSING):
                 raise StoreUnavailable(f"{self._step}: {error}") from error
             case RedisError():
@@ -387,4 +417,5 @@ class _translated:  # noqa: N801
                 return
 
 
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS")
+_PASSING = ("BUSY", "NOREPLICAS", "MISCONF")
+"""Refusals that pass, and that the driver has no class for."""
