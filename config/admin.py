@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
@@ -99,16 +101,10 @@ async def admin_port(
     role: Role,
     health: Health,
     page: Page,
-    on_fault: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[None]:
     """Answer on the admin port of `role` inside the block; without one, do nothing.
 
-    Args:
-        settings: where.
-        role: of this process.
-        health: of this process.
-        page: of its metrics.
-        on_fault: called when the port stops to answer by a fault of ours.
+    Should it stop to answer by a fault of ours, the process leaves service, as it does on SIGTERM.
 
     Raises:
         AdminPortError: it cannot be opened.
@@ -132,7 +128,7 @@ async def admin_port(
     )
     host, bound = listener.getsockname()[:2]
     _log.info("admin.opened", extra={"host": host, "port": bound})
-    serving = background([server.serve(sockets=[listener])], on_fault)
+    serving = background([server.serve(sockets=[listener])], _leave_service)
     try:
         yield
     finally:
@@ -141,6 +137,10 @@ async def admin_port(
         await asyncio.wait(serving, timeout=_STOP_SECONDS)
         await cancel_all(serving)
         listener.close()
+
+
+def _leave_service() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def open_listener(settings: AdminSettings, role: Role) -> socket.socket | None:

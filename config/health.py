@@ -15,7 +15,7 @@ from config.clock import Clock
 from config.store import META_PREFIX, Call, Store, StoreError, load_script
 
 STALLED_SECONDS: Final = 60.0
-"""A loop that has not turned for this long, and for what the store may take, has stalled."""
+"""A loop has stalled that has not turned for this long and for what the store may take besides."""
 
 _PROBE_SECONDS: Final = 2.0
 _KNOWN_FOR: Final = 1.0
@@ -38,17 +38,12 @@ class Reason:
 class Health:
     """The health of one process. Not thread-safe: it belongs to one event loop."""
 
-    def __init__(self, store: Store, clock: Clock, *, store_patience: float = 0.0) -> None:
-        """Begin as a process that is starting.
-
-        Args:
-            store: the durable store.
-            clock: measures.
-            store_patience: seconds that a loop may wait for the store in one turn.
-        """
+    def __init__(self, store: Store, clock: Clock) -> None:
+        """Begin as a process that is starting, with its durable store and what measures."""
         self._store = store
         self._clock = clock
-        self._patience = STALLED_SECONDS + store_patience
+        # A turn may wait for the store a few times.
+        self._patience = STALLED_SECONDS + 3 * store.deadline
         self._phase: Reason | None = Reason("starting", "the process has not begun its work")
         self._turned: dict[str, float] = {}
         self._probe: asyncio.Task[Reason | None] | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from config.clock import Clock
-from config.store import Outcome, StoreError
+from config.store import Outcome, Store, StoreError
 
 _log = logging.getLogger("config.metrics")
 
@@ -54,30 +54,30 @@ _READ_SECONDS: Final = 2.0
 _KNOWN_FOR: Final = 1.0
 
 
-def make_registry() -> CollectorRegistry:
-    """Return a registry that knows the process: its memory, time and open files."""
+def make_registry(store: Store) -> CollectorRegistry:
+    """Return a registry that knows the process and how `store` answers it."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
+    watch_store(registry, store)
     return registry
 
 
-class StoreMetrics:
-    """How the durable store answers this process; `observe` is for `Store.watch`."""
+def watch_store(registry: CollectorRegistry, store: Store) -> None:
+    """Count in `registry` how `store` answers."""
+    seconds = Histogram(
+        "gateway_store_round_trip_seconds",
+        "Calls of the durable store, retries included, by what came of them.",
+        ["outcome"],
+        buckets=SHORT,
+        registry=registry,
+    )
+    outcomes: tuple[Outcome, ...] = get_args(Outcome)
+    by_outcome = {outcome: seconds.labels(outcome) for outcome in outcomes}
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        seconds = Histogram(
-            "gateway_store_round_trip_seconds",
-            "Calls of the durable store, retries included, by what came of them.",
-            ["outcome"],
-            buckets=SHORT,
-            registry=registry,
-        )
-        outcomes: tuple[Outcome, ...] = ("answered", "unavailable", "full", "failed")
-        self._by_outcome = {outcome: seconds.labels(outcome) for outcome in outcomes}
+    def observe(took: float, outcome: Outcome) -> None:
+        by_outcome[outcome].observe(took)
 
-    def observe(self, seconds: float, outcome: Outcome) -> None:
-        """Count one call."""
-        self._by_outcome[outcome].observe(seconds)
+    store.watch(observe)
 
 
 class StoreNumbers(Collector):

@@ -145,6 +145,11 @@ class Store:
         self._deadline = deadline
         self._observe: Callable[[float, Outcome], None] = lambda _seconds, _outcome: None
 
+    @property
+    def deadline(self) -> float:
+        """The seconds that a call takes at the most."""
+        return self._deadline
+
     def watch(self, observe: Callable[[float, Outcome], None]) -> None:
         """Call `observe` with the seconds that each call took, and with what came of it."""
         self._observe = observe

@@ -11,6 +11,7 @@ import sys
 import uvloop
 
 from config import log
+from config.admin import AdminPortError
 from config.parent import watch_parent
 from config.settings import SettingsError, environment, load_settings
 from config.store import StoreError
@@ -37,7 +38,7 @@ def main() -> int:
     gc.set_threshold(*_GARBAGE)
     try:
         uvloop.run(run(settings))
-    except (StoreError, DeliveryError) as error:
+    except (AdminPortError, StoreError, DeliveryError) as error:
         sys.stderr.write(f"delivery: {error}\n")
         return 1
     except asyncio.CancelledError:

@@ -96,6 +96,7 @@ def faulted(claimed: Claimed, now: int, rules: Rules) -> Attempted:
             breaker="neutral",
         ),
         status=None,
+        outcome="internal_error",
         record=_encode(
             {"at": rfc3339(now), "trigger": claimed.trigger, "outcome": "internal_error"}
         ),
@@ -174,11 +175,11 @@ def _settle(
     decision = decide(
         claimed, exchange.outcome, schedule=rules.schedule, now=now, rand=random_float()
     )
-    status = status_of(exchange.outcome)
+    status, outcome = status_of(exchange.outcome), name_of(exchange.outcome)
     record = {
         "at": rfc3339(started),
         "trigger": claimed.trigger,
-        "outcome": name_of(exchange.outcome),
+        "outcome": outcome,
         "statusCode": status,
         "durationMs": exchange.duration // 1_000,
         "connectMs": _milliseconds(exchange.connect),
@@ -193,6 +194,8 @@ def _settle(
         claim=claimed.claim,
         decision=decision,
         status=status,
+        outcome=outcome,
+        took=None if isinstance(exchange.outcome, Denied) else exchange.duration,
         record=_encode(record),
     )
 
@@ -217,6 +220,7 @@ def _aside(claimed: Claimed, now: int, outcome: str, *, delay: int) -> Attempted
             breaker="neutral",
         ),
         status=None,
+        outcome=outcome,
         record=_encode(record),
     )
 

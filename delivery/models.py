@@ -157,6 +157,8 @@ class Attempted:
 
     Attributes:
         status: the answer's status code; None without an answer.
+        outcome: the word for what came of it.
+        took: µs from its beginning to its outcome; None when nothing was sent.
         record: what people will read about it, as JSON.
     """
 
@@ -164,6 +166,8 @@ class Attempted:
     claim: str
     decision: Decision
     status: int | None
+    outcome: str
+    took: int | None = None
     record: str
 
 

@@ -6,9 +6,13 @@ import asyncio
 import signal
 from contextlib import AsyncExitStack
 
+from config.admin import admin_port
 from config.clock import StoreClock, SystemClock
+from config.health import Health
+from config.metrics import Page, make_registry
 from config.sections import DeliverySettings
 from config.settings import Settings
+from config.tasks import background, cancel_all
 from config.variables import allow_open_files
 from delivery.attempt import Rules
 from delivery.configure import (
@@ -21,6 +25,8 @@ from delivery.configure import (
     wait_for_store,
 )
 from delivery.egress import Policy
+from delivery.metrics import DeliveryMetrics, delivery_numbers
+from delivery.notices import Notices, operator_of
 from delivery.resolver import AresLookup, PolicyResolver
 from delivery.retry import Schedule
 from delivery.sender import Sender
@@ -38,31 +44,49 @@ async def run(settings: Settings) -> None:
     """Deliver until SIGTERM or SIGINT.
 
     Raises:
+        AdminPortError: its admin port cannot be opened.
+        OperatorUnusable: the operator's URL may not be called.
         StoreError: the store did not answer at the start, or has another number of partitions.
     """
     async with AsyncExitStack() as stack:
         store = connect_store(settings)
         stack.push_async_callback(store.close)
-        with cancelled_by_signals():
-            await wait_for_store(store, settings)
         clock = StoreClock(SystemClock())
         policy = policy_of(settings.delivery)
+        operator = operator_of(settings.operator, policy)
+        registry = make_registry(store)
+        numbers = delivery_numbers(registry, store, settings.store.partitions, clock)
+        health, page = Health(store, clock), Page(registry, numbers.refresh)
+        await stack.enter_async_context(admin_port(settings.admin, "delivery", health, page))
+        with cancelled_by_signals():
+            await wait_for_store(store, settings)
         lookup = AresLookup()
         stack.push_async_callback(lookup.close)
         resolver = PolicyResolver(lookup, policy, deadline=settings.delivery.dns_timeout_seconds)
         stack.push_async_callback(resolver.close)
         transport = await stack.enter_async_context(_transport(settings.delivery, policy, resolver))
+        deliveries = delivery_store(settings, store)
         worker = DeliveryWorker(
             store=store,
-            deliveries=delivery_store(settings, store),
+            deliveries=deliveries,
             sender=Sender(transport, clock),
             rules=_rules(settings, policy),
             clock=clock,
             pace=_pace(settings.delivery),
+            metrics=DeliveryMetrics(registry),
+            beat=health.beat,
         )
+        notices = Notices(store, deliveries, operator, key_ring(settings))
+        stack.push_async_callback(cancel_all, background([notices.run()], worker.stop))
+
+        def stop() -> None:
+            health.drain()
+            worker.stop()
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
+            loop.add_signal_handler(number, stop)
+        health.begin()
         await worker.run()
 
 

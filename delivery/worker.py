@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -24,6 +24,7 @@ from config.ids import random_float, random_text
 from config.store import Store, StoreError, StoreUnavailable, partition_prefix
 from config.tasks import background, cancel_all
 from delivery.attempt import Rules, Sends, attempt, faulted, interrupted
+from delivery.metrics import DeliveryMetrics
 from delivery.models import Attempted, Batch, Claimed
 from delivery.slots import Shares, Slots
 from delivery.store import DeliveryStore, Wanted
@@ -75,15 +76,21 @@ class DeliveryWorker:
         rules: Rules,
         clock: StoreClock,
         pace: Pace,
+        metrics: DeliveryMetrics,
+        beat: Callable[[str], None] = lambda _loop: None,
     ) -> None:
+        """Begin nothing yet; `beat` is told of each turn of the loop that claims."""
         self._store = store
         self._deliveries = deliveries
         self._sender = sender
         self._rules = rules
         self._clock = clock
         self._pace = pace
+        self._metrics = metrics
+        self._beat = beat
         self._process = f"dp-{random_text(12)}"
         self._slots = Slots(Shares.of(pace.concurrency))
+        metrics.show_slots(lambda: len(self._slots), pace.concurrency)
         self._sequences = dict.fromkeys(range(deliveries.partitions), 1)
         self._due = dict.fromkeys(range(deliveries.partitions), 0.0)
         self._backlog = False
@@ -115,6 +122,7 @@ class DeliveryWorker:
 
     async def _claim_all(self) -> None:
         while not self._stopping.is_set():
+            self._beat("claim")
             # Cleared before the claim: what becomes due during it wakes the next round.
             self._wake.clear()
             try:
@@ -238,6 +246,7 @@ class DeliveryWorker:
             # A fault of ours, which uses up the budget all the same, or it would go on for ever.
             _log.exception("delivery.attempt_failed", extra={"delivery": claimed.id})
             over = faulted(claimed, self._clock.now(), self._rules)
+        self._metrics.attempted(claimed, over, self._clock.now())
         # The slot is for the attempt. While its result waits to be recorded, others are under way.
         self._slots.empty(claimed.id, claimed.claim)
         self._unrecorded += 1
@@ -270,6 +279,7 @@ class DeliveryWorker:
             _log.error("delivery.not_recorded", extra={"count": len(over), "error": str(error)})
             return
         for delivery_id in stale:
+            self._metrics.claim_lost()
             _log.warning("delivery.claim_lost", extra={"delivery": delivery_id})
 
     def _freed(self) -> None:

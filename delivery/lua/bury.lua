@@ -1,4 +1,5 @@
 -- include: endpoint
+-- include: notice
 -- Fragment: a delivery's ends. Each leaves it in no schedule; the caller rescores its endpoint.
 local function unschedule(id, ep)
   for _, set in ipairs({'live', 'replay', 'inflight'}) do
@@ -26,6 +27,8 @@ local function bury(id, ep, reason, retention)
   keep_for(id, retention)
   if redis.call('HGET', key('d', id), 'trigger') == 'test' then return end
   redis.call('ZADD', key('dead'), now, id)
+  count('dead:' .. reason)
+  if reason ~= 'disabled' then notice('delivery.exhausted', id, ep, reason) end
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', key('dead'), '-inf', now - retention, 'LIMIT', 0, 20)) do
     redis.call('ZREM', key('dead'), old)
   end

@@ -44,6 +44,7 @@ local function reap(id, ep)
   local d = redis.call('HMGET', key('d', id), 'claim', 'n', 'trigger', 'manual', 'lost')
   redis.call('ZREM', key('ep', ep, 'inflight'), id)
   if not d[1] then return end
+  count('lost')
   -- A suspect stays one, even if this time its process lives.
   local lost = tonumber(d[5]) or 0
   if heartbeat_lost(d[1]) then lost = redis.call('HINCRBY', key('d', id), 'lost', 1) end

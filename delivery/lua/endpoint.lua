@@ -13,6 +13,7 @@
 --   agenda                         zset of endpoints by the instant at which to look at them again
 --   procs                          zset of delivery processes by their last heartbeat
 --   sleeping                       until when a process with free slots means to sleep; absent when none does
+--   breakers                       zset of endpoints whose breaker is open, by until when it lets nothing through
 --   quiet                          until when no lease is taken for lost
 local BREAKER_FAILURES = 5
 local PROVEN_FOR = 3600 * 1000000

@@ -28,12 +28,16 @@ end
 local function judge(ep, verdict)
   if verdict == 'good' then
     redis.call('HSET', key('ep', ep), 'succeededAt', now)
-    redis.call('HDEL', key('ep', ep), 'failures', 'opens', 'openUntil')
+    if redis.call('HDEL', key('ep', ep), 'failures', 'opens', 'openUntil') > 0 then
+      redis.call('ZREM', key('breakers'), ep)
+    end
   elseif verdict == 'bad' and breaker_open(redis.call('HINCRBY', key('ep', ep), 'failures', 1))
     and (tonumber(redis.call('HGET', key('ep', ep), 'openUntil')) or 0) <= now then
     -- What was under way when it opened is the same event.
     local opens = redis.call('HINCRBY', key('ep', ep), 'opens', 1)
-    redis.call('HSET', key('ep', ep), 'openUntil', now + math.min(OPEN_FIRST * 2 ^ math.min(opens - 1, 10), OPEN_MOST))
+    local open_until = now + math.min(OPEN_FIRST * 2 ^ math.min(opens - 1, 10), OPEN_MOST)
+    redis.call('HSET', key('ep', ep), 'openUntil', open_until)
+    redis.call('ZADD', key('breakers'), open_until, ep)
   end
 end
 
@@ -42,6 +46,11 @@ local function settle(id, ep, claim, n, status, record)
   redis.call('HSET', key('d', id), 'settled', claim, 'a' .. n, record)
   redis.call('HDEL', key('d', id), 'claim', 'lost', 'a' .. (n - KEPT))
   if status ~= '' then redis.call('HSET', key('d', id), 'lastStatus', status) end
+end
+
+-- The URL answered 410: it is called no more.
+local function disable(id, ep, url_hash)
+  if redis.call('SADD', key('ep', ep, 'gone'), url_hash) == 1 then notice('endpoint.disabled', id, ep, 'gone') end
 end
 
 local verbs = {}
@@ -61,7 +70,7 @@ end
 
 function verbs.dead(id, ep, d, reason, _, used, step)
   redis.call('HSET', key('d', id), 'used', used, 'step', step)
-  if reason == 'gone' then redis.call('SADD', key('ep', ep, 'gone'), d[5]) end
+  if reason == 'gone' then disable(id, ep, d[5]) end
   bury(id, ep, reason, d[4] == 'test' and delivered_for or dead_for)
 end
 
@@ -73,7 +82,7 @@ local function manual(id, ep, d, verb, reason, delay, step)
     redis.call('ZADD', key('ep', ep, 'live'), now + tonumber(delay), id)
     return
   end
-  if reason == 'gone' then redis.call('SADD', key('ep', ep, 'gone'), d[5]) end
+  if reason == 'gone' then disable(id, ep, d[5]) end
   manual_over(id, ep)
   if verb == 'delivered' and d[9] == 'dead' then
     redis.call('ZREM', key('dead'), id)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from config.admin import AdminPortError, admin_port, open_listener
 from config.health import STALLED_SECONDS, Health
-from config.metrics import Page, StoreMetrics, StoreNumbers, make_registry
+from config.metrics import Page, StoreNumbers, make_registry, watch_store
 from config.sections import AdminSettings
 from config.store import META_PREFIX, Store, StoreUnavailable, connect
 
@@ -51,8 +51,7 @@ def health(store: Store, clock: Clock) -> Health:
 @pytest.fixture
 async def port(health: Health, store: Store) -> AsyncIterator[httpx.AsyncClient]:
     """Open an admin port on a socket that was handed down; yield a client of it."""
-    registry = make_registry()
-    store.watch(StoreMetrics(registry).observe)
+    registry = make_registry(store)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         fd = listener.detach()
@@ -84,7 +83,7 @@ async def test_what_takes_no_writes_is_not_ready(
 ) -> None:
     health.begin()
     assert (await port.get("/readyz")).status_code == 200
-    await store.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    await store.client.replicaof("127.0.0.1", 1)
     try:
         # PING is answered all the same.
         assert await store.client.ping()
@@ -96,7 +95,7 @@ async def test_what_takes_no_writes_is_not_ready(
         assert reason["code"] == "store_unavailable"
         assert "read only replica" in reason["detail"]
     finally:
-        await store.client.execute_command("REPLICAOF", "NO", "ONE")
+        await store.client.replicaof("NO", "ONE")
     clock.seconds += 2
     assert (await port.get("/readyz")).status_code == 200
 
@@ -130,11 +129,11 @@ async def test_however_many_ask_the_store_is_asked_once(
 
 
 async def test_a_loop_that_turns_no_more_is_told(
-    port: httpx.AsyncClient, health: Health, clock: Clock
+    port: httpx.AsyncClient, health: Health, clock: Clock, store: Store
 ) -> None:
     health.beat("claim")
     health.beat("sweep")
-    clock.seconds += STALLED_SECONDS
+    clock.seconds += STALLED_SECONDS + 3 * store.deadline
     health.beat("sweep")
     assert (await port.get("/livez")).status_code == 200
     clock.seconds += 1
@@ -210,20 +209,18 @@ async def test_numbers_of_the_store_are_read_once_a_second_and_never_old(clock: 
 
 
 async def test_calls_are_counted_by_what_came_of_them(store: Store) -> None:
-    registry = CollectorRegistry()
-    metrics = StoreMetrics(registry)
     nobody = connect("unix:///nowhere.sock", max_connections=1, socket_timeout=0.1)
-    for each in (store, nobody):
-        each.watch(metrics.observe)
-    health = Health(store, Clock())
-    await health.reasons()
-    reasons = await Health(nobody, Clock()).reasons()
-    assert [reason.code for reason in reasons] == ["starting", "store_unavailable"]
+    for each, outcome in ((store, "answered"), (nobody, "unavailable")):
+        registry = CollectorRegistry()
+        watch_store(registry, each)
+        await Health(each, Clock()).reasons()
+        for name in ("answered", "unavailable", "full", "failed"):
+            count = registry.get_sample_value(
+                "gateway_store_round_trip_seconds_count", {"outcome": name}
+            )
+            assert count == (name == outcome)
+    assert [reason.code for reason in await Health(nobody, Clock()).reasons()] == [
+        "starting",
+        "store_unavailable",
+    ]
     await nobody.close()
-
-    def count(outcome: str) -> float | None:
-        return registry.get_sample_value(
-            "gateway_store_round_trip_seconds_count", {"outcome": outcome}
-        )
-
-    assert (count("answered"), count("unavailable"), count("full")) == (1, 1, 0)

@@ -101,6 +101,7 @@ def over(
             breaker=breaker,  # type: ignore[arg-type]
         ),
         status=200,
+        outcome=type(verdict).__name__.lower(),
         record=json.dumps({"outcome": type(verdict).__name__.lower()}),
     )
 

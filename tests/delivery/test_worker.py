@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from config.clock import SECOND, StoreClock, SystemClock
 from config.ids import partition_of
@@ -17,6 +18,7 @@ from config.store import Store, StoreUnavailable, partition_prefix
 from delivery.attempt import Rules
 from delivery.egress import parse_destination
 from delivery.endpoints import Registration, register
+from delivery.metrics import DeliveryMetrics
 from delivery.models import Attempted, Batch, Retry
 from delivery.resolver import PolicyResolver
 from delivery.retry import Schedule
@@ -141,6 +143,7 @@ class Process:
             rules=Rules(policy=POLICY, schedule=Schedule(gaps=gaps), ring=RING, user_agent="test"),
             clock=StoreClock(SystemClock()),
             pace=Pace(concurrency=concurrency, lease=lease, attempt_limit=attempt_limit),
+            metrics=DeliveryMetrics(CollectorRegistry()),
         )
 
     @asynccontextmanager

@@ -1,0 +1,31 @@
+-- include: base
+-- Fragment: what the operator is to be told, kept until a delivery process makes deliveries of it.
+--
+-- Keys of the partition:
+--   operator           the operator's endpoint; absent where nobody is to be told
+--   operator:notices   list of notices, oldest first; the newest thousand
+--   stats              hash of counters that only rise: dead:<reason> (deliveries that died), lost (leases that ran
+--                      out), dropped (notices that the list had no room for)
+local NOTICES_KEPT = 1000
+
+local function count(name, by)
+  redis.call('HINCRBY', key('stats'), name, by or 1)
+end
+
+-- Nothing is told of the operator's own endpoint: its notices would make notices. What dies because its URL is
+-- disabled is not told one by one.
+local function notice(event, id, ep, reason)
+  local operator = redis.call('GET', key('operator'))
+  if not operator or operator == ep then return end
+  local d = redis.call('HMGET', key('d', id), 'tenant', 'n', 'lastStatus', 'tags')
+  redis.call('RPUSH', key('operator:notices'), cjson.encode({
+    event = event, at = string.format('%.0f', now), delivery = id, endpoint = ep, reason = reason, tenant = d[1],
+    origin = redis.call('HGET', key('ep', ep), 'origin') or '', attempts = tonumber(d[2]) or 0,
+    status = tonumber(d[3]), tags = d[4],
+  }))
+  local over = redis.call('LLEN', key('operator:notices')) - NOTICES_KEPT
+  if over > 0 then
+    redis.call('LTRIM', key('operator:notices'), over, -1)
+    count('dropped', over)
+  end
+end
