@@ -86,12 +86,14 @@ async def worker(
         )
 
 
-async def owe(deliveries: DeliveryStore, name: str, port: int, number: int) -> None:
+async def owe(deliveries: DeliveryStore, name: str, port: int, number: int) -> list[str]:
     destination = parse_destination(f"http://{name}.example:{port}/hook", POLICY)
     endpoint = register("t1", destination, RING, deliveries.partitions)
     await deliveries.register_endpoint(endpoint)
-    for _ in range(number):
-        assert await deliveries.enqueue(message(endpoint))
+    messages = [message(endpoint) for _ in range(number)]
+    for each in messages:
+        assert await deliveries.enqueue(each)
+    return [each.id for each in messages]
 
 
 async def test_attempts_are_counted_by_what_came_of_them(
@@ -171,45 +173,38 @@ async def test_a_record_that_comes_too_late_is_counted(
     start_receiver: StartReceiver,
     store: Store,
 ) -> None:
-    taken = asyncio.Event()
-
     async def script(writer: asyncio.StreamWriter) -> None:
-        for key in await store.client.keys("*:d:msg_*"):
-            if not key.endswith(b":body"):
-                await store.client.hset(key, "claim", "somebody:1:1")
-        taken.set()
+        [taken] = owed
+        await store.client.hset(
+            f"{partition_prefix(partition_of(taken))}d:{taken}", "claim", "somebody:1:1"
+        )
         writer.write(OK)
 
     receiver = await start_receiver(script)
-    await owe(deliveries, "late", receiver.port, 1)
+    owed = await owe(deliveries, "late", receiver.port, 1)
     running = asyncio.create_task(worker.run())
     await deliveries.until(lambda: len(deliveries.ended) == 1)
     worker.stop()
     await running
-    assert taken.is_set()
     assert registry.get_sample_value("gateway_delivery_claims_lost_total") == 1
 
 
 class Numbers:
     """The numbers in the store, read whenever one is asked for."""
 
-    def __init__(self, registry: CollectorRegistry, store: Store, partitions: int) -> None:
-        self._registry = registry
-        self._clock = SystemClock()
-        self._make = lambda: delivery_numbers(registry, store, partitions, self._clock)
+    def __init__(self, store: Store, partitions: int) -> None:
+        self._store = store
+        self._partitions = partitions
 
     async def value(self, name: str, **labels: str) -> float | None:
-        numbers = self._make()
-        await numbers.refresh()
-        try:
-            return self._registry.get_sample_value(f"gateway_{name}", labels)
-        finally:
-            self._registry.unregister(numbers)
+        registry = CollectorRegistry()
+        await delivery_numbers(registry, self._store, self._partitions, SystemClock()).refresh()
+        return registry.get_sample_value(f"gateway_{name}", labels)
 
 
 @pytest.fixture
-def numbers(registry: CollectorRegistry, store: Store, partitions: int) -> Numbers:
-    return Numbers(registry, store, partitions)
+def numbers(store: Store, partitions: int) -> Numbers:
+    return Numbers(store, partitions)
 
 
 async def test_deaths_are_counted_by_reason_and_once(
