@@ -11,21 +11,19 @@ import json
 import logging
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import uvicorn
 
 from config.health import Health
 from config.metrics import Page
-from config.sections import AdminSettings
+from config.ports import open_listener
+from config.sections import AdminSettings, Role
 from config.tasks import background, cancel_all
 
 _log = logging.getLogger("config.admin")
-
-Role = Literal["api", "relay", "worker", "delivery"]
 
 _CONNECTIONS: Final = 64
 _STOP_SECONDS: Final = 2.0
@@ -35,10 +33,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Answer = tuple[int, str, bytes]
-
-
-class AdminPortError(Exception):
-    """The admin port cannot be opened; the message names the setting."""
 
 
 class AdminApp:
@@ -141,27 +135,6 @@ async def admin_port(
 
 def _leave_service() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def open_listener(settings: AdminSettings, role: Role) -> socket.socket | None:
-    """Return the listening socket of `role`, None where the settings want none.
-
-    Raises:
-        AdminPortError: it cannot be opened.
-    """
-    if settings.fd >= 0:
-        return socket.socket(fileno=settings.fd)
-    port = settings.port_of(role)
-    if port == 0:
-        return None
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, port), family=family)
-    except OSError as error:
-        raise AdminPortError(
-            f"admin.{role}_port: cannot listen on {settings.host}, port {port}: "
-            f"{error.strerror or error}; give every process of a host a port of its own, or 0"
-        ) from error
 
 
 class _Server(uvicorn.Server):

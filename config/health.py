@@ -36,14 +36,18 @@ class Reason:
 
 
 class Health:
-    """The health of one process. Not thread-safe: it belongs to one event loop."""
+    """The health of one process. Not thread-safe: it belongs to one event loop.
+
+    Attributes:
+        patience: seconds that a loop may take for a turn.
+    """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         """Begin as a process that is starting, with its durable store and what measures."""
         self._store = store
         self._clock = clock
         # A turn may wait for the store a few times.
-        self._patience = STALLED_SECONDS + 3 * store.deadline
+        self.patience = STALLED_SECONDS + 3 * store.deadline
         self._phase: Reason | None = Reason("starting", "the process has not begun its work")
         self._turned: dict[str, float] = {}
         self._probe: asyncio.Task[Reason | None] | None = None
@@ -63,7 +67,7 @@ class Health:
 
     def stalled(self) -> list[str]:
         """Return the loops that turn no more: none while the process lives."""
-        oldest = self._clock.monotonic() - self._patience
+        oldest = self._clock.monotonic() - self.patience
         return sorted(loop for loop, turned in self._turned.items() if turned < oldest)
 
     async def reasons(self) -> list[Reason]:

@@ -35,6 +35,9 @@ _OWN_PATHS: Final = frozenset(
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,8190}[!-~])?", re.ASCII)
 
+Role = Literal["api", "relay", "worker", "delivery"]
+"""What a process is."""
+
 Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -172,7 +175,7 @@ class AdminSettings(Section):
     delivery_port: Annotated[int, Field(ge=0, le=65_535)]
     fd: Annotated[int, Field(ge=-1)]
 
-    def port_of(self, role: Literal["api", "relay", "worker", "delivery"]) -> int:
+    def port_of(self, role: Role) -> int:
         """The port of a process with this role; 0 is none."""
         port: int = getattr(self, f"{role}_port")
         return port

@@ -11,8 +11,8 @@ import sys
 import uvloop
 
 from config import log
-from config.admin import AdminPortError
 from config.parent import watch_parent
+from config.ports import AdminPortError
 from config.settings import SettingsError, environment, load_settings
 from config.store import StoreError
 from delivery.errors import DeliveryError

@@ -13,6 +13,7 @@ import uvloop
 
 from config import log, variables
 from config.parent import watch_parent
+from config.ports import AdminPortError
 from config.settings import Settings, SettingsError, environment, load_settings
 from config.store import StoreError
 from delivery.configure import cancelled_by_signals, wait_for_store
@@ -36,7 +37,7 @@ def main() -> int:
     except asyncio.CancelledError:
         logging.getLogger(role).info("process.stopped_while_starting")
         return 0
-    except (StoreError, DeliveryError, GatewayError) as error:
+    except (AdminPortError, StoreError, DeliveryError, GatewayError) as error:
         sys.stderr.write(f"{role}: {error}\n")
         return 1
 
@@ -56,20 +57,37 @@ def _relay(settings: Settings) -> int:
 
 
 async def _run_relay(settings: Settings) -> None:
+    from config.admin import admin_port  # noqa: PLC0415
+    from config.health import Health  # noqa: PLC0415
+    from config.metrics import Page  # noqa: PLC0415
     from gateway.broker import make_broker  # noqa: PLC0415
     from gateway.callbacks import renderer_of  # noqa: PLC0415
+    from gateway.metrics import job_numbers  # noqa: PLC0415
     from gateway.relay import Relay  # noqa: PLC0415
     from gateway.services import open_services  # noqa: PLC0415
 
     services = open_services(settings)
     try:
-        with cancelled_by_signals():
-            await wait_for_store(services.store, settings)
-        relay = Relay(services, make_broker(settings, []), renderer_of(services))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, relay.stop)
-        await relay.run()
+        clock, metrics = services.clock, services.metrics
+        health = Health(services.store, clock)
+        partitions = settings.store.partitions
+        numbers = job_numbers(metrics.registry, services.store, partitions, clock)
+        page = Page(metrics.registry, numbers.refresh)
+        async with admin_port(settings.admin, "relay", health, page):
+            with cancelled_by_signals():
+                await wait_for_store(services.store, settings)
+            relay = Relay(services, make_broker(settings, []), renderer_of(services), health.beat)
+            metrics.show_workers(lambda: relay.live_threads)
+
+            def stop() -> None:
+                health.drain()
+                relay.stop()
+
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop)
+            health.begin()
+            await relay.run()
     finally:
         await services.store.close()
 
@@ -83,6 +101,8 @@ def _worker(settings: Settings) -> int:
     from dramatiq.cli import main as dramatiq_main  # noqa: PLC0415
     from dramatiq.cli import make_argument_parser  # noqa: PLC0415
 
+    from gateway.workeradmin import worker_admin  # noqa: PLC0415
+
     watch_parent()
     arguments = [
         "gateway.actors:set_up",
@@ -93,7 +113,8 @@ def _worker(settings: Settings) -> int:
         "--worker-fork-timeout=1000",
     ]
     parsed = make_argument_parser().parse_args(arguments)  # type: ignore[no-untyped-call]
-    return int(dramatiq_main(parsed))  # type: ignore[no-untyped-call]
+    with worker_admin(settings):
+        return int(dramatiq_main(parsed))  # type: ignore[no-untyped-call]
 
 
 _ROLES: dict[str, Callable[[Settings], int]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from config.clock import Clock
@@ -96,9 +97,10 @@ class Admission:
         for tenant, count in counts.items():
             count.known, count.since = own[tenant], count.since - before[tenant]
 
-    async def run(self) -> None:
-        """Poll once a second, for ever."""
+    async def run(self, beat: Callable[[str], None] = lambda _loop: None) -> None:
+        """Poll once a second, for ever; `beat` is told of each turn."""
         while True:
+            beat("admission")
             try:
                 await self.poll()
             except StoreError as error:

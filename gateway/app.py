@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, cast
 
 import uvicorn
@@ -19,6 +20,9 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request as HandshakeRequest
 
+from config.admin import admin_port
+from config.health import Health
+from config.metrics import Page
 from config.sections import ApiSettings
 from config.settings import Settings
 from config.store import StoreFull, StoreUnavailable
@@ -62,6 +66,7 @@ def create_app(
     admission: Admission | None = None,
     watchers: JobWatchers | None = None,
     limiter: RateLimiter | None = None,
+    health: Health | None = None,
 ) -> Starlette:
     """Return the application on `services`, which stay the caller's to close.
 
@@ -70,6 +75,7 @@ def create_app(
         admission: says whether more jobs may wait; the caller's to run.
         watchers: those who wait for jobs; the caller's to run and to close.
         limiter: counts requests, where the settings limit them.
+        health: of this process; by default of one that has begun its work.
 
     Raises:
         ApiKeyError: the bootstrap key cannot be a key.
@@ -77,6 +83,9 @@ def create_app(
     """
     settings = services.settings
     admission = admission or Admission(services.jobs, settings.jobs, services.clock)
+    if health is None:
+        health = Health(services.store, services.clock)
+        health.begin()
     urls = Urls(settings.public_url)
     watchers = job_watchers(services, urls) if watchers is None else watchers
     bootstrap = settings.bootstrap_api_key.get_secret_value()
@@ -96,12 +105,16 @@ def create_app(
         *SamplesApi(services, access, urls).routes(),
         *DeliveriesApi(services, access, urls).routes(),
         *KeysApi(services, access, urls, keys).routes(),
-        *SystemApi(services, access).routes(),
+        *SystemApi(services, access, health).routes(),
         *RoutesApi(services, intake).routes(),
         *DocsApi(services, urls).routes(),
     ]
 
+    submissions = {"/v1/jobs", *settings.routes}
+
     def refuse(scope: Scope, problem: Problem) -> Response:
+        if scope.get("method") == "POST" and scope["path"] in submissions:
+            services.metrics.refused(problem.code)
         body, headers = render(
             problem, page=urls.problem(problem.code), instance=urls.instance(scope["path"])
         )
@@ -117,10 +130,16 @@ def create_app(
                 settings=settings.api,
                 access=access,
                 limiter=limiter,
-                submissions={"/v1/jobs", *settings.routes},
+                submissions=submissions,
                 refuse=refuse,
             )
-        return Edge(stack, api=settings.api, public_url=settings.public_url, refuse=refuse)
+        return Edge(
+            stack,
+            api=settings.api,
+            public_url=settings.public_url,
+            refuse=refuse,
+            answered=services.metrics.answered,
+        )
 
     app = _Application(
         wrap,
@@ -180,6 +199,7 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         DefinitionError, SealError, ArtifactError, ApiKeyError: the settings cannot be used.
+        AdminPortError: the admin port cannot be opened.
         PartitionsDiffer: the store was made with another number of partitions.
         StoreUnavailable: the store did not answer for half a minute.
     """
@@ -191,17 +211,20 @@ async def serve(settings: Settings) -> None:
         urls = Urls(settings.public_url)
         watchers = job_watchers(services, urls)
         limiter = RateLimiter(soft, services.clock)
-        app = create_app(services, admission, watchers, limiter)
-        with cancelled_by_signals():
-            await wait_for_store(services.store, settings)
-        api = settings.api
-        sockets = None if api.fd < 0 else [socket.socket(fileno=api.fd)]
-        server = _Server(_configure(app, api, urls), watchers)
-        loops = background((admission.run(), watchers.run()), server.stop)
-        try:
-            await server.serve(sockets=sockets)
-        finally:
-            await cancel_all(loops)
+        health, page = Health(services.store, services.clock), Page(services.metrics.registry)
+        app = create_app(services, admission, watchers, limiter, health)
+        async with admin_port(settings.admin, "api", health, page):
+            with cancelled_by_signals():
+                await wait_for_store(services.store, settings)
+            api = settings.api
+            sockets = None if api.fd < 0 else [socket.socket(fileno=api.fd)]
+            server = _Server(_configure(app, api, urls), watchers, health)
+            loops = background((admission.run(health.beat), watchers.run()), server.stop)
+            try:
+                health.begin()
+                await server.serve(sockets=sockets)
+            finally:
+                await cancel_all(loops)
     finally:
         await soft.close()
         await services.store.close()
@@ -251,13 +274,20 @@ class _WebSocketProtocol(WebSocketsSansIOProtocol):
 class _Server(uvicorn.Server):
     """A server that returns after a signal, where the library's would die of it."""
 
-    def __init__(self, config: uvicorn.Config, watchers: JobWatchers) -> None:
+    def __init__(self, config: uvicorn.Config, watchers: JobWatchers, health: Health) -> None:
         super().__init__(config)
         self._watchers = watchers
+        self._health = health
 
     def stop(self) -> None:
         """Stop in order."""
+        self._health.drain()
         self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop in order; the second time, at once."""
+        self._health.drain()
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let those who wait for jobs go, and end what is under way."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 
@@ -114,13 +114,21 @@ class SuspectPlace:
 class Leases:
     """What a worker process holds. The threads of handlers enter and leave; one loop keeps."""
 
-    def __init__(self, work: WorkStore, store: Store, clock: Clock, lease: float) -> None:
-        """Renew leases of `lease` seconds through `work`."""
+    def __init__(
+        self,
+        work: WorkStore,
+        store: Store,
+        clock: Clock,
+        lease: float,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Renew leases of `lease` seconds through `work`; `on_lost` hears of each claim lost."""
         self.process = f"wp-{random_text(12)}"
         self._work = work
         self._store = store
         self._clock = clock
         self._lease = lease
+        self._on_lost = on_lost
         self._held: dict[str, Held] = {}
         self._lock = threading.Lock()
         self._suspect = threading.Lock()
@@ -241,4 +249,5 @@ class Leases:
         # A job that ended while the renewal was under way is not lost.
         if still:
             _log.warning("leases.claim_lost", extra={"job": held.job.id})
+            self._on_lost()
             held.lose()

@@ -105,10 +105,27 @@ def _is_address(text: str) -> bool:
 class Edge:
     """The outermost layer."""
 
-    def __init__(self, app: ASGIApp, *, api: ApiSettings, public_url: str, refuse: Refuse) -> None:
-        """Stand before `app`; `refuse` writes the answer to a problem."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        api: ApiSettings,
+        public_url: str,
+        refuse: Refuse,
+        answered: Callable[[str, int], None] = lambda _method, _status: None,
+    ) -> None:
+        """Stand before `app`.
+
+        Args:
+            app: answers.
+            api: the limits.
+            public_url: says whether it is https outside.
+            refuse: writes the answer to a problem.
+            answered: hears the method and the status of each answer to a request.
+        """
         self._app = app
         self._refuse = refuse
+        self._answered = answered
         self._is_https = public_url.startswith("https://")
         self._origins = frozenset(api.cors_origins)
         self._proxies = tuple(ip_network(each) for each in api.trusted_proxies)
@@ -127,6 +144,8 @@ class Edge:
         self._believe_proxies(scope, headers)
 
         async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._answered(scope["method"], message["status"])
             if message["type"] in {"http.response.start", "websocket.http.response.start"}:
                 self._add_headers(MutableHeaders(scope=message), headers, identifier)
             await send(message)

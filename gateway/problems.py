@@ -204,6 +204,12 @@ PROBLEMS: Mapping[str, Kind] = {
         "Something went wrong on our side",
         "The request may be sent again. With an Idempotency-Key that is safe for submissions too.",
     ),
+    "unhealthy": Kind(
+        503,
+        "This process takes no part at present",
+        "It is starting, stopping or stuck, or its store takes no writes. Which of these it is, its"
+        " admin port tells.",
+    ),
     "store_unavailable": Kind(
         503,
         "The store cannot be reached",

@@ -44,7 +44,15 @@ _GATHER = 0.002
 class Relay:
     """One relay process."""
 
-    def __init__(self, services: Services, broker: RedisBroker, renderer: Renderer) -> None:
+    def __init__(
+        self,
+        services: Services,
+        broker: RedisBroker,
+        renderer: Renderer,
+        beat: Callable[[str], None] = lambda _loop: None,
+    ) -> None:
+        """Begin nothing yet; `beat` is told of each turn of the loops that must go on."""
+        self._beat = beat
         self._services = services
         self._outbox = services.outbox
         self._broker = broker
@@ -53,6 +61,11 @@ class Relay:
         self._stopping = asyncio.Event()
         self._live: dict[str, int] = {}
         self._rung = dict.fromkeys(range(self._outbox.partitions), 0)
+
+    @property
+    def live_threads(self) -> int:
+        """How many threads the live workers have, as of the last look."""
+        return sum(self._live.values())
 
     def stop(self) -> None:
         """End `run` after the round under way."""
@@ -81,6 +94,7 @@ class Relay:
 
     async def _ring_all(self) -> None:
         while not self._stopping.is_set():
+            self._beat("ring")
             self._wake.clear()
             try:
                 wait = await self._ring_round()
@@ -126,6 +140,7 @@ class Relay:
         self._live = live
 
     async def _sweep(self) -> None:
+        self._beat("sweep")
         lease = int(self._services.settings.jobs.lease_seconds * SECOND)
         # Without sweeps for several rounds of it, the store was away.
         gap = lease // _GAPS_PER_LEASE

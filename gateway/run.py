@@ -25,7 +25,7 @@ from gateway.context import RunningJob, time_is_up
 from gateway.jobcontext import JobCancelled, JobError
 from gateway.jobtypes import HandlersError
 from gateway.leases import Held
-from gateway.models import Job, StoredFile, View, compact, writable
+from gateway.models import StoredFile, View, compact, writable
 from gateway.outcomes import (
     Abandoned,
     Again,
@@ -165,8 +165,26 @@ def settle(
     """Decide what follows from the attempt, and write it."""
     record = _record(held, outcome, worker)
     step = decide(held.job, outcome, gaps=worker.gaps, rand=random_float())
+    _count(held, step, worker)
     results_file = _keep_large(held, step, worker)
     worker.call(_write(held, step, record, saved, results_file, worker))
+
+
+def _count(held: Held, step: NextStep, worker: Worker) -> None:
+    began = held.deadline - held.job.timeout
+    match step:
+        case Finish():
+            became: str = _honouring_cancel(step, is_cancelled=held.is_cancelled).status
+        case Again():
+            became = "retried"
+        case HandBack():
+            became = "released"
+        case Leave():
+            became = "lost"
+        case _:
+            assert_never(step)
+    seconds = worker.services.clock.monotonic() - began
+    worker.services.metrics.attempted(held.job.type, became, seconds)
 
 
 async def _write(
@@ -224,7 +242,7 @@ async def _finish(
     for _ in range(_RENDERINGS):
         end = worker.renderer.end(
             replace(job, progress=held.percent, message=held.message),
-            _honouring_cancel(job, finish),
+            _honouring_cancel(finish, is_cancelled=job.cancel_requested),
             claim=held.claim,
             by=held.claim,
             at=worker.services.clock.now(),
@@ -243,9 +261,9 @@ async def _finish(
     raise RuntimeError(f"{held.job.id} changed {_RENDERINGS} times while its end was rendered")
 
 
-def _honouring_cancel(job: Job, finish: Finish) -> Finish:
+def _honouring_cancel(finish: Finish, *, is_cancelled: bool) -> Finish:
     """A completed job stays so; one that failed while a cancel was under way is cancelled."""
-    if job.cancel_requested and finish.status == "failed":
+    if is_cancelled and finish.status == "failed":
         return Finish(status="cancelled")
     return finish
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from config.clock import StoreClock, SystemClock
+from config.metrics import make_registry
 from config.settings import Settings
 from config.store import Store
 from config.variables import import_from
@@ -14,6 +15,7 @@ from delivery.store import DeliveryStore
 from gateway.artifacts import ArtifactStore
 from gateway.files import FileStore
 from gateway.jobtypes import Registry
+from gateway.metrics import JobMetrics
 from gateway.outbox import Outbox
 from gateway.store import JobStore
 from gateway.work import WorkStore
@@ -35,6 +37,7 @@ class Services:
         registry: the job types on offer.
         ring: seals and opens, and derives the key of tickets.
         clock: the store's time.
+        metrics: what this process counts.
     """
 
     settings: Settings
@@ -48,6 +51,7 @@ class Services:
     registry: Registry
     ring: KeyRing
     clock: StoreClock
+    metrics: JobMetrics
 
 
 def open_services(settings: Settings) -> Services:
@@ -83,4 +87,5 @@ def services_on(store: Store, settings: Settings) -> Services:
         registry=Registry.load(settings.jobs.modules, settings.profile),
         ring=key_ring(settings),
         clock=clock,
+        metrics=JobMetrics(make_registry(store)),
     )

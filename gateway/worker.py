@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from config.clock import SystemClock
 from config.settings import Settings
 from config.store import StoreError
 from config.tasks import background, cancel_all
@@ -29,6 +30,7 @@ from gateway.isolation import Isolation
 from gateway.leases import Held, Leases
 from gateway.models import compact
 from gateway.services import Services, open_services
+from gateway.vitals import Vitals
 
 _log = logging.getLogger("gateway.worker")
 
@@ -68,7 +70,9 @@ class Worker:
             self.services.store,
             self.services.clock,
             settings.jobs.lease_seconds,
+            self.services.metrics.claim_lost,
         )
+        self._vitals = Vitals(self.services.metrics.registry, SystemClock())
         self.isolation = Isolation(
             modules=settings.jobs.modules,
             profile=settings.profile,
@@ -107,6 +111,7 @@ class Worker:
         """Take no further job; see that those under way are over, or handed back, in time."""
         if not self._stopping.is_set():
             self._stopping.set()
+            self._vitals.draining()
             threading.Thread(target=self._hand_back, name="wind-down", daemon=True).start()
 
     def stop(self) -> None:
@@ -141,6 +146,7 @@ class Worker:
 
     async def _stay_enlisted(self) -> None:
         while True:
+            self._vitals.turned()
             await asyncio.sleep(_ENLIST_SECONDS)
             threads = 0 if self.is_stopping else self._threads
             try:

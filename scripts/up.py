@@ -10,15 +10,16 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 from urllib.parse import urlsplit
 
 from config import ids
 from config.embedded import DataDirectory, EmbeddedError, EmbeddedServer, EmbeddedStores
 from config.layers import Draft
+from config.sections import Role
 from config.settings import Settings, SettingsError, draft_settings, environment, load_settings
 from scripts.console import Console
 from scripts.demo import DemoFailed, Shown, run_demo
@@ -53,6 +54,8 @@ class Plan:
     settings: Settings
     environ: Mapping[str, str]
     listener: socket.socket
+    admin: Mapping[Role, socket.socket]
+    """The sockets of the admin ports, held as the api's is."""
     local_url: str
     """Where the api answers on this machine, whatever its public URL."""
     api_key: str
@@ -125,7 +128,9 @@ def _prepare(options: Options, environ: dict[str, str], stack: ExitStack) -> Pla
         servers = {name: both[name] for name in embedded}
 
     port = settings.api.port if options.port is None else options.port
-    listener = stack.enter_context(_listen(settings.api.host, port))
+    option = "--port N (0 takes any free one)"
+    listener = stack.enter_context(_listen(settings.api.host, port, option))
+    admin = _admin_listeners(settings, draft, stack)
     local_url = _local_url(listener)
     final = {**filled, "GATEWAY_API_PORT": str(listener.getsockname()[1])}
     if settings.is_development and not draft.is_given("public_url"):
@@ -135,6 +140,7 @@ def _prepare(options: Options, environ: dict[str, str], stack: ExitStack) -> Pla
         settings=settings,
         environ=final,
         listener=listener,
+        admin=admin,
         local_url=local_url,
         api_key=settings.bootstrap_api_key.get_secret_value(),
         servers=servers,
@@ -184,17 +190,37 @@ def _write_private(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """The api's socket, held here: a restart of the api refuses no connection."""
+def _listen(host: str, port: int, option: str) -> socket.socket:
+    """A socket of a child's, held here: its restart refuses no connection.
+
+    Args:
+        host: to listen on.
+        port: to listen on; 0 takes any free one.
+        option: how to choose another.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            reason = f"port {port} is in use; choose another with --port N (0 takes any free one)"
+            reason = f"port {port} is in use; choose another with {option}"
         else:
             reason = f"cannot listen on {host}, port {port}: {error.strerror or error}"
         raise UpError(reason) from error
+
+
+def _admin_listeners(
+    settings: Settings, draft: Draft, stack: ExitStack
+) -> dict[Role, socket.socket]:
+    """The admin ports; in development any free ones, unless they are given."""
+    listeners: dict[Role, socket.socket] = {}
+    for role in get_args(Role):
+        port = settings.admin.port_of(role)
+        is_given = draft.is_given("admin", f"{role}_port")
+        if port or (settings.is_development and not is_given):
+            setting = f"GATEWAY_ADMIN_{role.upper()}_PORT=N"
+            listeners[role] = stack.enter_context(_listen(settings.admin.host, port, setting))
+    return listeners
 
 
 def _local_url(listener: socket.socket) -> str:
@@ -207,9 +233,15 @@ def _children(plan: Plan) -> list[ChildSpec]:
     environ = {**plan.environ, "PYTHONPATH": _python_path(plan.environ)}
     python = (sys.executable, "-P", "-m")
 
-    def spec(role: str, module: str, *arguments: str, stage: int = _WORKERS) -> ChildSpec:
-        command = (*python, module, *arguments)
-        return ChildSpec(role=role, command=command, environment=environ, stage=stage)
+    def spec(role: Role, module: str, *arguments: str) -> ChildSpec:
+        handed = _handed(plan.admin.get(role), "GATEWAY_ADMIN_FD")
+        return ChildSpec(
+            role=role,
+            command=(*python, module, *arguments),
+            environment=environ | handed,
+            stage=_WORKERS,
+            pass_fds=tuple(map(int, handed.values())),
+        )
 
     stores = [
         ChildSpec(
@@ -221,14 +253,14 @@ def _children(plan: Plan) -> list[ChildSpec]:
         )
         for role, server in plan.servers.items()
     ]
-    descriptor = plan.listener.fileno()
-    api = ChildSpec(
-        role="api",
-        command=(*python, "gateway", "api"),
-        environment={**environ, "GATEWAY_API_FD": str(descriptor)},
+    handed = _handed(plan.listener, "GATEWAY_API_FD")
+    api = spec("api", "gateway", "api")
+    api = replace(
+        api,
+        environment={**api.environment, **handed},
         stage=_API,
         ready=lambda: _is_live(plan.local_url),
-        pass_fds=(descriptor,),
+        pass_fds=(*api.pass_fds, *map(int, handed.values())),
     )
     return [
         *stores,
@@ -237,6 +269,11 @@ def _children(plan: Plan) -> list[ChildSpec]:
         spec("worker", "gateway", "worker"),
         spec("delivery", "delivery"),
     ]
+
+
+def _handed(listener: socket.socket | None, variable: str) -> dict[str, str]:
+    """What tells a child of the socket that it is handed."""
+    return {} if listener is None else {variable: str(listener.fileno())}
 
 
 def _python_path(environ: Mapping[str, str]) -> str:
@@ -371,6 +408,7 @@ def _run_record(plan: Plan, pids: Mapping[str, int]) -> str:
         "apiUrl": plan.local_url,
         "storeUrl": plan.settings.store.url,
         "brokerUrl": plan.settings.broker.url,
+        "adminUrls": {role: _local_url(admin) for role, admin in plan.admin.items()},
         "dataDir": str(plan.data),
         "pids": {"up": os.getpid(), **pids},
     }
@@ -382,6 +420,9 @@ def _show_running(plan: Plan, console: Console) -> None:
     console.done("stores", f"{own}, in {plan.data}" if own else "as configured")
     console.done("api", plan.local_url)
     console.done("processes", "api, relay, worker, delivery")
+    if plan.admin:
+        ports = ", ".join(f"{role} {at.getsockname()[1]}" for role, at in plan.admin.items())
+        console.done("admin ports", f"{plan.settings.admin.host}: {ports}")
     if plan.settings.is_development:
         console.done("api key", plan.api_key)
         console.step("policy", "callbacks to plain http and to this machine are allowed")

@@ -108,6 +108,7 @@ class JobControl:
         )
         if rerun.is_new:
             self._admission.accepted(principal.tenant)
+            self._services.metrics.accepted(rerun.view.job.type)
         return await self._answers.accepted(rerun.view)
 
     async def _read(self, request: Request, tenant: str) -> View:

@@ -49,6 +49,7 @@ class Intake:
         self._watchers = watchers
         self._answers = Answers(services=services, urls=urls)
         self._jobs = services.jobs
+        self._metrics = services.metrics
         self._key_required = services.settings.api.require_idempotency_key
         self.submit = Submitter(
             services.settings,
@@ -82,6 +83,7 @@ class Intake:
         submitted = await submission(principal, key)
         if not submitted.replayed:
             self._admission.accepted(principal.tenant)
+            self._metrics.accepted(submitted.view.job.type)
         return await self._answer(request, submitted)
 
     async def _answer(self, request: Request, submitted: Submitted) -> Response:

@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from config.health import Health
 from gateway.access import Access
 from gateway.jobtypes import JobType
 from gateway.problems import Problem, page_of
 from gateway.resource import json_response, resource
 from gateway.services import Services
 
-_READY_PATIENCE = 1.0
 _PAGE_HEADERS = {
     "Cache-Control": "public, max-age=3600",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -25,9 +25,10 @@ _PAGE_HEADERS = {
 class SystemApi:
     """The addresses that belong to no object."""
 
-    def __init__(self, services: Services, access: Access) -> None:
+    def __init__(self, services: Services, access: Access, health: Health) -> None:
         self._services = services
         self._access = access
+        self._health = health
 
     def routes(self) -> list[Route]:
         """Return what is answered where."""
@@ -52,13 +53,23 @@ class SystemApi:
         return HTMLResponse(page, headers=_PAGE_HEADERS)
 
     async def alive(self, _request: Request) -> Response:
-        """`GET /livez`: 200 while the process answers at all."""
+        """`GET /livez`: 200 while the process does its work."""
+        if self._health.stalled():
+            raise _unhealthy()
         return PlainTextResponse("alive\n", headers={"Cache-Control": "no-store"})
 
     async def ready(self, _request: Request) -> Response:
-        """`GET /readyz`: 200 while jobs can be kept."""
-        await self._services.store.ready(_READY_PATIENCE)
+        """`GET /readyz`: 200 while the durable store takes writes and the process stays.
+
+        Why not is for operators: their port says it.
+        """
+        if await self._health.reasons():
+            raise _unhealthy()
         return PlainTextResponse("ready\n", headers={"Cache-Control": "no-store"})
+
+
+def _unhealthy() -> Problem:
+    return Problem("unhealthy", "this process takes no part at present", retry_after=1)
 
 
 def _describe(kind: JobType) -> dict[str, Any]:

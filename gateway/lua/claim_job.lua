@@ -24,7 +24,7 @@ end
 outbox_remove(id, job[3], job[4])
 redis.call('ZREM', key('deadlines'), id)
 redis.call('ZADD', key('leases'), now + lease, id)
-redis.call('HDEL', key('j', id), 'rings', 'nextRunAt', 'message')
+redis.call('HDEL', key('j', id), 'rings', 'came', 'nextRunAt', 'message')
 redis.call('HSETNX', key('j', id), 'startedAt', now)
 move(id, job[3], 'pending', 'processing', 'claim', claim, 'attempt', (tonumber(job[5]) or 0) + 1, 'progress', 0,
   'attemptAt', now)

@@ -33,11 +33,12 @@ else
 end
 redis.call('ZADD', key('expiry'), ARGV[6], id)
 if ARGV[7] ~= '' then redis.call('ZADD', key('notices'), ARGV[7], id) end
-redis.call('HDEL', key('j', id), 'claim', 'lost', 'rings', 'nextRunAt')
+redis.call('HDEL', key('j', id), 'claim', 'lost', 'rings', 'came', 'nextRunAt')
 for at = 16, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
 move(id, j.tenant, j.status, status, 'completedAt', completed_at, 'expiresAt', ARGV[6], 'settled', ARGV[15])
 redis.call('HSET', key('j', id), 'updatedAt', completed_at)
 
+redis.call('HINCRBY', key('stats:jobs'), 'ended:' .. status .. ':' .. j.type, 1)
 if status == 'failed' then redis.call('ZADD', key('failed'), completed_at, id) end
 if status == 'completed' and j.attemptAt then
   -- A moving average: recent durations count most, one odd run not much.

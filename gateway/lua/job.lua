@@ -6,6 +6,7 @@
 --   released    the claim that last gave it back
 --   lost        leases whose process died
 --   rings       how often the broker was told of it
+--   came        when it came into the outbox that it was rung from, until it is claimed
 --   attemptAt   when the attempt under way began
 --   readAt      when its results were first read
 --   delivery    what its end owes
@@ -22,6 +23,7 @@
 --   failed                   zset of failed jobs by their end: the dead letters among jobs
 --   notices                  zset of ended jobs by when to tell that their results are about to go
 --   durations                hash: how long completed attempts took lately, by type, in µs
+--   stats:jobs               hash of counters that only rise: ended:<status>:<type>, lost (leases that ran out)
 local ATTEMPTS_KEPT = 20
 
 -- Every change is made here, so that whoever watches the job hears of it.

@@ -12,11 +12,12 @@ local WEIGHTS = {'high', 'normal', 'high', 'normal', 'high', 'low', 'high', 'nor
 local AT_ONCE = 256
 local jobs = {}
 
-local function ring(id)
+local function ring(id, came)
   if redis.call('EXISTS', key('j', id)) == 0 then
     redis.call('ZREM', key('rung'), id)
     return
   end
+  if came then redis.call('HSET', key('j', id), 'came', came) end
   local rings = redis.call('HINCRBY', key('j', id), 'rings', 1)
   redis.call('ZADD', key('rung'), now + math.min(again * 2 ^ math.min(rings - 1, 20), again_most), id)
   jobs[#jobs + 1] = id
@@ -49,10 +50,10 @@ for _ = 1, free do
   local priority = chosen_priority()
   if not priority then break end
   local tenant = redis.call('ZRANGE', key('ob', priority), 0, 0)[1]
-  local id = redis.call('ZRANGE', key('ob', priority, tenant), 0, 0)[1]
-  if id then
-    redis.call('ZREM', key('ob', priority, tenant), id)
-    ring(id)
+  local head = redis.call('ZRANGE', key('ob', priority, tenant), 0, 0, 'WITHSCORES')
+  if head[1] then
+    redis.call('ZREM', key('ob', priority, tenant), head[1])
+    ring(head[1], head[2])
   end
   if redis.call('EXISTS', key('ob', priority, tenant)) == 1 then
     redis.call('ZADD', key('ob', priority), turn(), tenant)

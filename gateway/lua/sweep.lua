@@ -45,6 +45,7 @@ local function reap(id)
   -- Seen once for each lapse: what must be ended stays held, and is offered again until somebody ends it.
   if redis.call('HGET', key('j', id), 'reaped') ~= job[7] then
     redis.call('HSET', key('j', id), 'reaped', job[7])
+    redis.call('HINCRBY', key('stats:jobs'), 'lost', 1)
     count_lost(id, job[7])
   end
   if (tonumber(redis.call('HGET', key('j', id), 'lost')) or 0) >= POISON_AFTER then reason = 'poison' end

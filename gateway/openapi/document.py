@@ -57,6 +57,7 @@ _RETRY_LATER = frozenset(
         "rate_limited",
         "overloaded",
         "too_many_pending",
+        "unhealthy",
         "store_unavailable",
         "store_full",
         "queue_full",

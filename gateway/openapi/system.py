@@ -49,15 +49,18 @@ def operations() -> tuple[Operation, ...]:
             tag=TAG,
             summary="Ask whether the process lives",
             answers=(Answer(status=200, text="It does.", content=plain),),
+            problems=("unhealthy",),
         ),
         Operation(
             method="get",
             path="/readyz",
             id="getReady",
             tag=TAG,
-            summary="Ask whether jobs can be kept",
-            answers=(Answer(status=200, text="They can.", content=plain),),
-            problems=("store_unavailable", "store_full"),
+            summary="Ask whether the process is ready",
+            text="Ready is a process that is neither starting nor stopping and whose durable store"
+            " takes writes. How much work waits does not matter.",
+            answers=(Answer(status=200, text="It is.", content=plain),),
+            problems=("unhealthy",),
         ),
         Operation(
             method="get",

@@ -12,9 +12,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
-from config.admin import AdminPortError, admin_port, open_listener
+from config.admin import admin_port
 from config.health import STALLED_SECONDS, Health
 from config.metrics import Page, StoreNumbers, make_registry, watch_store
+from config.ports import AdminPortError, open_listener
 from config.sections import AdminSettings
 from config.store import META_PREFIX, Store, StoreUnavailable, connect
 
