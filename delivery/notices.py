@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
@@ -44,6 +44,7 @@ class Notice:
     """What happened to a delivery.
 
     Attributes:
+        event: what happened.
         at: when, µs.
         delivery: which it happened to, or whose answer it was.
         origin: of the endpoint.
@@ -61,7 +62,7 @@ class Notice:
     reason: str
     attempts: int
     last_status: int | None
-    tags: dict[str, Any]
+    tags: Mapping[str, Any]
 
     @classmethod
     def decode(cls, kept: bytes) -> Notice:

@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from config.clock import SECOND, Clock
@@ -51,10 +52,23 @@ class Vitals:
         self._draining.set(1)
 
 
+class _Shared(Collector):
+    """What all processes count in a folder, added up."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        # The library cannot read a file that was made and not yet filled.
+        files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+
 def shared_registry(folder: Path) -> CollectorRegistry:
     """Return a registry of what all processes count in `folder`, added up."""
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+    registry.register(_Shared(folder))
     return registry
 
 

@@ -29,7 +29,7 @@ from gateway.openapi import (
     streams,
     system,
 )
-from gateway.openapi.events import Message, messages
+from gateway.openapi.events import Message, messages, notices
 from gateway.openapi.examples import Examples
 from gateway.openapi.models import ProblemDocument
 from gateway.openapi.operations import (
@@ -119,8 +119,9 @@ def openapi(
     examples = Examples(urls)
     declared = operations(examples, job_types, routes)
     told = messages(examples)
+    webhooks = (*told, *notices(examples))
     results = [(kind.result_model, "serialization") for kind in job_types]
-    models = _Models([*_models_of(declared, told), *results])  # type: ignore[list-item]
+    models = _Models([*_models_of(declared, webhooks), *results])  # type: ignore[list-item]
     writer = _Writer(models)
     paths: dict[str, Json] = defaultdict(dict)
     for operation in declared:
@@ -136,11 +137,11 @@ def openapi(
         "servers": [{"url": urls.base}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": dict(paths),
-        "webhooks": {each.event: {"$ref": _message(each)} for each in told},
+        "webhooks": {each.event: {"$ref": _message(each)} for each in webhooks},
         "components": {
             "schemas": models.schemas,
             "securitySchemes": _SECURITY_SCHEMES,
-            "pathItems": {each.event: {"post": writer.message(each)} for each in told},
+            "pathItems": {each.event: {"post": writer.message(each)} for each in webhooks},
             "examples": {
                 f"problem.{code}": {"summary": kind.title, "value": examples.problem(code)}
                 for code, kind in PROBLEMS.items()

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from delivery.notices import Event as OperatorNotice
 from gateway.openapi.examples import Examples, identifier
-from gateway.openapi.models import FlatEvent, JobEvent
+from gateway.openapi.models import FlatEvent, JobEvent, OperatorEvent
 from gateway.openapi.operations import Content, Example, Parameter
 from gateway.schemas import Event
 
@@ -17,6 +18,11 @@ _SAYS: Mapping[Event, str] = {
     "job.cancelled": "The job was cancelled.",
     "job.started": "The first attempt at the job begins. Sent when asked for only.",
     "job.expiring": "Results that nobody has read are about to go. Sent when asked for only.",
+}
+
+_TELLS: Mapping[OperatorNotice, str] = {
+    "endpoint.disabled": "A callback URL answered 410 and is called no more. Sent to the operator.",
+    "delivery.exhausted": "A callback is dead, and why. Sent to the operator.",
 }
 
 HEADERS = (
@@ -115,6 +121,24 @@ def messages(examples: Examples) -> tuple[Message, ...]:
             ),
         )
         for event in get_args(Event)
+    )
+
+
+def notices(examples: Examples) -> tuple[Message, ...]:
+    """Return what the operator may be called with."""
+    return tuple(
+        Message(
+            event=event,
+            summary=_TELLS[event],
+            headers=HEADERS,
+            body=Content(
+                schema={"allOf": [OperatorEvent], "properties": {"type": {"const": event}}},
+                examples={
+                    "example": Example(summary=_TELLS[event], value=examples.notice(event)),
+                },
+            ),
+        )
+        for event in get_args(OperatorNotice)
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from config import ids
 from config.clock import SECOND, rfc3339
+from delivery.notices import Event as OperatorNotice
+from delivery.notices import Notice
 from delivery.sealing import KeyRing
 from gateway.documents import document, event_body
 from gateway.jobtypes import JobType, file_refs
@@ -98,6 +100,24 @@ class Examples:
             payload=payload,
         )
         value: dict[str, Any] = json.loads(body)
+        return value
+
+    def notice(self, event: OperatorNotice) -> dict[str, Any]:
+        """The body of a callback that tells the operator of `event`."""
+        is_gone = event == "endpoint.disabled"
+        notice = Notice(
+            event=event,
+            at=AT + 13 * SECOND,
+            delivery=identifier("msg"),
+            endpoint=identifier("ep"),
+            origin="https://client.example",
+            tenant="acme",
+            reason="gone" if is_gone else "exhausted",
+            attempts=1 if is_gone else 10,
+            last_status=410 if is_gone else 500,
+            tags={"jobId": JOB_ID, "event": "job.completed", "jobType": "document.analyze"},
+        )
+        value: dict[str, Any] = json.loads(notice.body())
         return value
 
     def problem(self, code: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from delivery.models import Reason, Scheme, State
+from delivery.notices import Event as OperatorNotice
 from gateway.auth import Scope
 from gateway.jobtypes import Isolation
 from gateway.models import Priority, Status
@@ -160,6 +161,32 @@ class FlatEvent(EventData):
     ]
     timestamp: Annotated[Instant, Field(description="When it happened.")]
     job_type: Annotated[str, Field(description="The job's own `type`.")]
+
+
+class NoticeData(Answered):
+    """The delivery that something happened to, or whose answer it was."""
+
+    delivery_id: str
+    endpoint_id: str
+    origin: Annotated[str, Field(description="What the endpoint's URLs begin with.")]
+    tenant: Annotated[str, Field(description="Whose it is.")]
+    reason: Annotated[Reason, Field(description="Why.")]
+    attempts: Annotated[Count, Field(description="That were made.")]
+    last_status_code: Annotated[
+        int | None, Field(description="Of the receiver's last answer, if there was one.")
+    ]
+    tags: Annotated[
+        dict[str, Any],
+        Field(description="What it was about: the event, and of a job `jobId` and `jobType`."),
+    ]
+
+
+class OperatorEvent(Answered):
+    """What the operator is told: something that became of a callback."""
+
+    type: Annotated[str, Field(json_schema_extra={"enum": list(get_args(OperatorNotice))})]
+    timestamp: Annotated[Instant, Field(description="When it happened.")]
+    data: NoticeData
 
 
 class TicketDocument(Answered):

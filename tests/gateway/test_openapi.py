@@ -18,6 +18,8 @@ from starlette.routing import Route, WebSocketRoute
 from config.clock import SECOND
 from config.settings import current_settings
 from delivery.models import Scheme
+from delivery.notices import Event as OperatorNotice
+from delivery.notices import Notice
 from gateway.app import create_app
 from gateway.documents import event_body
 from gateway.models import Job, Payload, StoredFile
@@ -442,9 +444,34 @@ async def test_callbacks_are_those_of_the_document(
     Contract(document).validate(httpx.Response(200, content=body).json(), schema)
 
 
+@pytest.mark.parametrize("event", get_args(OperatorNotice))
+@pytest.mark.parametrize("status", [None, 410])
+def test_notices_to_the_operator_are_those_of_the_document(
+    document: dict[str, Any], event: OperatorNotice, status: int | None
+) -> None:
+    notice = Notice(
+        event=event,
+        at=3 * SECOND,
+        delivery="msg_1",
+        endpoint="ep_1",
+        origin="https://a.example",
+        tenant="t1",
+        reason="poison" if status is None else "gone",
+        attempts=5,
+        last_status=status,
+        tags={"jobId": "job_1", "anything": [1]},
+    )
+    content = document["components"]["pathItems"][event]["post"]["requestBody"]["content"]
+    schema = content["application/json"]["schema"]
+    Contract(document).validate(json.loads(notice.body()), schema)
+
+
 def test_each_event_is_a_callback_and_a_webhook(document: dict[str, Any]) -> None:
     expected = {event: {"$ref": f"#/components/pathItems/{event}"} for event in get_args(Event)}
-    assert document["webhooks"] == expected
+    notices = {
+        event: {"$ref": f"#/components/pathItems/{event}"} for event in get_args(OperatorNotice)
+    }
+    assert document["webhooks"] == {**expected, **notices}
     calling = [each for each in _operations(document) if "callbacks" in each]
     assert {each["operationId"] for each in calling} == {
         "submitJob", "submitApiDocuments", "submitApiVideosTranscode",
