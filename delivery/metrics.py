@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from config.clock import SECOND, Clock
 from config.metrics import LONG, SHORT, StoreNumbers
 from config.store import Call, Store, load_script, partition_prefix
-from delivery.models import Attempted, Claimed, Deliver
+from delivery.models import Attempted, Claimed, Deliver, Reason
 from delivery.store import pairs
 
 _DENIED = "destination_not_allowed"
@@ -121,9 +121,9 @@ def _families(replies: Sequence[Any]) -> list[Metric]:
     dead = CounterMetricFamily(
         "gateway_delivery_dead", "Deliveries that died, by reason.", labels=["reason"]
     )
-    for name in sorted(counters):
-        if name.startswith("dead:"):
-            dead.add_metric([name.removeprefix("dead:")], counters[name])
+    # From 0 on, so that the first of its kind is a rise.
+    for reason in get_args(Reason):
+        dead.add_metric([reason], counters[f"dead:{reason}"])
     return [
         endpoints,
         dead,

@@ -70,8 +70,13 @@ async def _run_relay(settings: Settings) -> None:
     try:
         clock, metrics = services.clock, services.metrics
         health = Health(services.store, clock)
-        partitions = settings.store.partitions
-        numbers = job_numbers(metrics.registry, services.store, partitions, clock)
+        numbers = job_numbers(
+            metrics.registry,
+            services.store,
+            settings.store.partitions,
+            clock,
+            [kind.name for kind in services.registry.types()],
+        )
         page = Page(metrics.registry, numbers.refresh)
         async with admin_port(settings.admin, "relay", health, page):
             with cancelled_by_signals():

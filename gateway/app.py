@@ -111,6 +111,7 @@ def create_app(
     ]
 
     submissions = {"/v1/jobs", *settings.routes}
+    services.metrics.offer(kind.name for kind in services.registry.types())
 
     def refuse(scope: Scope, problem: Problem) -> Response:
         if scope.get("method") == "POST" and scope["path"] in submissions:

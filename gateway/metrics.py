@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -18,6 +18,7 @@ from gateway.models import Priority, Status
 _LOOKED_AT = 1_000
 """Tenants of a priority, and rung jobs, that a partition is asked about."""
 
+_ENDS: tuple[Status, ...] = ("completed", "failed", "cancelled")
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 
@@ -58,6 +59,11 @@ class JobMetrics:
             registry=registry,
         )
 
+    def offer(self, job_types: Iterable[str]) -> None:
+        """Count the jobs of these types from 0 on, so that the first of each is a rise."""
+        for each in job_types:
+            self._accepted.labels(each)
+
     def accepted(self, job_type: str) -> None:
         """Count a job that is kept now."""
         self._accepted.labels(job_type).inc()
@@ -95,26 +101,40 @@ class JobMetrics:
 
 
 def job_numbers(
-    registry: CollectorRegistry, store: Store, partitions: int, clock: Clock
+    registry: CollectorRegistry,
+    store: Store,
+    partitions: int,
+    clock: Clock,
+    job_types: Sequence[str] = (),
 ) -> StoreNumbers:
-    """Return the numbers of jobs that live in `store`, registered."""
+    """Return the numbers of jobs that live in `store`, registered.
+
+    Args:
+        registry: of the process.
+        store: the durable store.
+        partitions: that it has.
+        clock: measures.
+        job_types: that are on offer: what ended of them counts from 0 on.
+    """
 
     async def read() -> Sequence[Metric]:
         script = load_script("gateway", "job_numbers")
         replies = await store.run_all(
             [Call(script, partition_prefix(each), (_LOOKED_AT,)) for each in range(partitions)]
         )
-        return _families(replies)
+        return _families(replies, job_types)
 
     return StoreNumbers(registry, read, clock)
 
 
-def _families(replies: Sequence[Any]) -> list[Metric]:
+def _families(replies: Sequence[Any], job_types: Iterable[str]) -> list[Metric]:
     """Return what the script `job_numbers` counted, all partitions together."""
     waiting: Tally[str] = Tally()
     oldest: Tally[str] = Tally()
     jobs: Tally[str] = Tally()
-    counters: Tally[str] = Tally()
+    counters: Tally[str] = Tally(
+        {f"ended:{status}:{each}": 0 for each in job_types for status in _ENDS}
+    )
     rung = failed = lag = 0
     for by_priority, told, late, dead, counts, stats in replies:
         for priority, (number, age) in zip(get_args(Priority), by_priority, strict=True):
