@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -129,6 +131,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
         up.code()
 
 
+def admin_ports(**ports: int) -> dict[str, str]:
+    """Return the settings of admin ports."""
+    return {f"GATEWAY_ADMIN_{role.upper()}_PORT": str(port) for role, port in ports.items()}
+
+
 def gateway_of(up: Up, client: httpx.Client) -> Gateway:
     """Return the means to look at a run's jobs."""
     return Gateway(data=up.data, process=up.process, client=client)
@@ -164,7 +171,7 @@ def test_once_shows_the_main_job_and_what_it_kept_is_there_again(start: Start) -
         )
 
     family = again.family()
-    # Two stores with a guardian each, Dramatiq with its forks, three more, and `up`.
+    # Two stores with a guardian each, Dramatiq with its forks and its admin port, three more, `up`.
     assert len(family) >= 10
     again.process.kill()
     assert eventually(lambda: not any(map(is_alive, family)))
@@ -287,6 +294,25 @@ def test_what_is_in_use_is_refused(start: Start, httpserver: HTTPServer) -> None
     assert first.process.poll() is None, out
 
 
+def test_admin_ports_are_any_free_ones_unless_they_are_given(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = start("--no-demo", data="refused", **admin_ports(relay=port))
+        assert refused.code() == 1
+        hint = "choose another with GATEWAY_ADMIN_RELAY_PORT=N"
+        assert refused.complained() == f"up: port {port} is in use; {hint}\n"
+    up = start("--no-demo", **admin_ports(relay=port, delivery=0))
+    up.waits()
+    urls = json.loads((up.data / "run.json").read_text())["adminUrls"]
+    assert set(urls) == {"api", "relay", "worker"}
+    assert urls["relay"] == f"http://127.0.0.1:{port}"
+    shown = ", ".join(f"{role} {url.rpartition(':')[2]}" for role, url in urls.items())
+    assert f"admin ports     127.0.0.1: {shown}" in up.said()
+    for url in urls.values():
+        assert eventually(lambda url=url: httpx.get(f"{url}/readyz").status_code == 200)  # type: ignore[misc]
+    assert httpx.get(f"{urls['relay']}/metrics").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -327,8 +353,10 @@ async def test_production_on_stores_of_its_own_choice(
         GATEWAY_BOOTSTRAP_API_KEY=API_KEY,
         GATEWAY_STORE_URL=stores.durable_url,
         GATEWAY_BROKER_URL=stores.soft_url,
+        **admin_ports(api=0, relay=0, worker=0, delivery=0),
     )
     up.waits()
+    assert "admin ports" not in up.said()
     assert "production profile" in up.said()
     assert "One job, end to end" not in up.said()
     assert API_KEY not in up.said()
