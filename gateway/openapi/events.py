@@ -131,6 +131,7 @@ def notices(examples: Examples) -> tuple[Message, ...]:
             event=event,
             summary=_TELLS[event],
             headers=HEADERS,
+            more_headers=(),
             body=Content(
                 schema={"allOf": [OperatorEvent], "properties": {"type": {"const": event}}},
                 examples={

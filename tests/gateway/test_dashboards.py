@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from config.metrics import make_registry
 from config.settings import load_settings
 from config.store import Store
 from delivery.metrics import DeliveryMetrics, delivery_numbers
-from delivery.models import Attempted, Claimed, Decision, Deliver
+from delivery.models import Deliver
+from delivery.store import DeliveryStore
 from gateway.metrics import JobMetrics, job_numbers
 from gateway.vitals import Vitals
 from tests.conftest import RunningStores
+from tests.delivery.test_store import claim, enqueue, over, wanted
 from tests.gateway.conftest import SEALING
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -70,7 +73,11 @@ async def known(store: Store) -> dict[str, set[str]]:
     jobs.answered("GET", 200)
     jobs.attempted("demo.echo", "completed", 1.0)
     jobs.show_workers(lambda: 1.0)
-    DeliveryMetrics(registry).attempted(CLAIMED, ATTEMPTED, 1)
+    deliveries = DeliveryStore(store, 1)
+    await enqueue(deliveries, "a.example")
+    [claimed] = await claim(deliveries, wanted(1))
+    attempted = replace(over(claimed, Deliver()), took=1)
+    DeliveryMetrics(registry).attempted(claimed, attempted, claimed.born_at)
     other = CollectorRegistry()
     Vitals(registry, SystemClock())
     numbers = job_numbers(registry, store, 1, SystemClock(), ["demo.echo"])
@@ -82,22 +89,6 @@ async def known(store: Store) -> dict[str, set[str]]:
         for family in each.collect()
         for sample in family.samples
     }
-
-
-CLAIMED = Claimed(
-    id="msg_1", claim="c", number=1, trigger="schedule", endpoint="ep_1", tenant="t", secret=b"",
-    url=b"", headers=b"", tags="{}", body=b"", used=0, step=0, born_at=0, suspect=False,
-    proven=True,
-)  # fmt: skip
-ATTEMPTED = Attempted(
-    id="msg_1",
-    claim="c",
-    decision=Decision(verdict=Deliver(), used=1, step=1, limit="grow", breaker="good"),
-    status=200,
-    outcome="delivered",
-    took=1,
-    record="{}",
-)
 
 
 def _nodes(query: str) -> Iterator[Any]:
