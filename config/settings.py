@@ -4,7 +4,6 @@
 frozen `Settings` or raises one `SettingsError` with every problem found.
 """
 
-import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -42,6 +41,7 @@ from config.sections import (
     folders,
     web_address,
 )
+from config.variables import environment as environment  # noqa: PLC0414  asked for with them
 
 LEASE_MARGIN_SECONDS: Final = 10
 """Time left between the end of the slowest attempt and the end of its lease, to record it."""
@@ -104,11 +104,6 @@ def _variable(path: tuple[str, ...], annotation: object) -> Variable:
 
 VARIABLES: Final[Mapping[str, Variable]] = {v.name: v for v in _variables()}
 """Every GATEWAY_ variable that is a setting, by name."""
-
-
-def environment() -> dict[str, str]:
-    """A copy of this process's environment."""
-    return dict(os.environ)
 
 
 @cache

@@ -9,6 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
+def environment() -> dict[str, str]:
+    """Return a copy of this process's environment."""
+    return dict(os.environ)
+
+
 def preset(**variables: str) -> None:
     """Set variables that are not set yet; before importing the library that reads them."""
     for name, value in variables.items():

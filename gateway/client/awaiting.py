@@ -108,6 +108,10 @@ class AsyncClient:
         """See `Client.upload`."""
         return await self._run(self._calls.upload(file))
 
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """See `Client.ask`."""
+        return await self._run(self._calls.ask(method, path, body))
+
     async def download(
         self, artifact: ArtifactLike, target: str | os.PathLike[str] | BinaryIO
     ) -> None:

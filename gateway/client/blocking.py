@@ -151,6 +151,21 @@ class Client:
         """
         return self._run(self._calls.upload(file))
 
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask any other address of the API; return the decoded answer, None for an empty one.
+
+        GET, PUT and DELETE are repeated as everything else is; another method is sent once.
+
+        Args:
+            method: such as `GET`.
+            path: such as `/v1/endpoints`, with its query.
+            body: is sent as JSON; None sends none.
+
+        Raises:
+            ProblemError, NoAnswer.
+        """
+        return self._run(self._calls.ask(method, path, body))
+
     def download(self, artifact: ArtifactLike, target: str | os.PathLike[str] | BinaryIO) -> None:
         """Fetch an artifact of a result into a file, and check its size and SHA-256.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Literal, TypedDict
@@ -16,6 +17,9 @@ from gateway.client.files import Body, FileSource, Upload, form, quoted, sink_of
 from gateway.client.models import File, Job, JobExpired, Page, UnexpectedAnswer
 from gateway.client.steps import Flow, Reply
 from gateway.client.watch import Watcher
+
+_IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
+_PATH = re.compile(r"/v1/[A-Za-z0-9]")
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -122,6 +126,18 @@ class Calls:
         body = Body(content_type=source.content_type, segments=[source])
         reply = yield from self._call("POST", "/v1/files", headers, body)
         return File.of(reply.json())
+
+    def ask(self, method: str, path: str, body: Any = None) -> Flow[Any]:
+        """Any other address; repeated only where the method says that it may be (RFC 9110)."""
+        if _PATH.match(path) is None:
+            raise ValueError(f"this is no path of the API: {path!r}")
+        sent = None
+        if body is not None:
+            content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+            sent = Body(content_type="application/json", segments=[content])
+        request = self.exchange.ask(method, path, body=sent)
+        reply = yield from self.exchange.call(request, once=method not in _IDEMPOTENT)
+        return reply.json() if reply.content else None
 
     def wait(self, job: Job | str, timeout: float) -> Flow[Job]:
         """`GET /v1/jobs/{jobId}` until the job has ended."""

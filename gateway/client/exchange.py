@@ -110,12 +110,13 @@ class Exchange:
             headers = {**self._authorization, **headers}
         return Ask(method="GET", url=url, headers=headers, read=self.patience.read, stream=True)
 
-    def call(self, ask: Ask, *, until: float | None = None) -> Flow[Reply]:
+    def call(self, ask: Ask, *, until: float | None = None, once: bool = False) -> Flow[Reply]:
         """Return the answer to `ask`, repeated while that makes sense.
 
         Args:
-            ask: what may be sent twice without harm.
+            ask: what may be sent twice without harm, unless `once`.
             until: when the caller has no more use for an answer; None for no such time.
+            once: whether it is sent once, whatever comes of it.
 
         Raises:
             ProblemError: the gateway refused.
@@ -127,7 +128,7 @@ class Exchange:
         for attempt in turns(1):
             reply = yield from self._send(ask)
             pause = self._pause_before_repeat(reply, attempt)
-            if pause is None:
+            if pause is None or once:
                 break
             then = self.clock() + pause
             if until is not None and then > until:

@@ -277,6 +277,39 @@ async def test_a_proxys_error_is_a_problem_too(planned: Both, server: Scripted) 
     assert len(server.received) == 1
 
 
+async def test_any_other_address_is_asked_as_json(planned: Both, server: Scripted) -> None:
+    server.plan(answer({"items": []}), answer({"id": "ep_1"}, 201), Planned(status=204))
+    assert await planned.call("ask", "GET", "/v1/endpoints?limit=1") == {"items": []}
+    made = await planned.call("ask", "POST", "/v1/endpoints", {"url": "https://ä.example"})
+    assert made == {"id": "ep_1"}
+    assert await planned.call("ask", "DELETE", "/v1/endpoints/ep_1") is None
+    asked = [(received.method, received.target) for received in server.received]
+    assert asked == [
+        ("GET", "/v1/endpoints?limit=1"),
+        ("POST", "/v1/endpoints"),
+        ("DELETE", "/v1/endpoints/ep_1"),
+    ]
+    assert json.loads(server.received[1].body) == {"url": "https://ä.example"}
+    assert server.received[1].headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(("method", "sent"), [("GET", QUICK.attempts), ("POST", 1)])
+async def test_what_may_not_be_sent_twice_is_sent_once(
+    planned: Both, server: Scripted, method: str, sent: int
+) -> None:
+    server.plan(problem(503, "store_unavailable"))
+    with pytest.raises(ProblemError):
+        await planned.call("ask", method, "/v1/admin/keys")
+    assert len(server.received) == sent
+
+
+@pytest.mark.parametrize("path", ["", "v1/jobs", "//other.example/v1/", "/v1/../x", "/livez"])
+async def test_what_is_no_path_is_not_asked(planned: Both, server: Scripted, path: str) -> None:
+    with pytest.raises(ValueError, match="no path"):
+        await planned.call("ask", "GET", path)
+    assert not server.received
+
+
 async def test_nobody_there_is_no_answer(kind: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
