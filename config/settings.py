@@ -167,7 +167,7 @@ def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -> 
         names = tuple(str(part) for part in where if isinstance(part, str))
         source = origins.get(names, "")
         if source == ENVIRONMENT:
-            source = _variable_of(names)
+            source = variable_of(names)
         suffix = f" (from {source})" if source else ""
         match detail["type"]:
             case "extra_forbidden":
@@ -179,7 +179,7 @@ def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -> 
         yield f"{'.'.join(map(str, where))}: {message}{suffix}"
 
 
-def _variable_of(path: tuple[str, ...]) -> str:
+def variable_of(path: tuple[str, ...]) -> str:
     """The variable that holds the setting at `path`, which may lie inside a table."""
     for variable in VARIABLES.values():
         if path[: len(variable.path)] == variable.path:

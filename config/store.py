@@ -220,6 +220,16 @@ class Store:
             if outcome is not None:
                 self._observe(time.monotonic() - began, outcome)
 
+    async def command(self, *words: Argument) -> Any:
+        """Run one command that is no transition, such as INFO; return its reply.
+
+        Raises:
+            StoreUnavailable: no answer.
+            ScriptFailed: the server refused it.
+        """
+        async with self._bounded(str(words[0])):
+            return await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+
     async def _evalsha(self, call: Call) -> Any:
         return await self._client.evalsha(call.script.sha, 1, call.prefix, *call.args)
 

@@ -25,8 +25,13 @@ default, those of all attempts under way would be looked through after every few
 
 
 def main() -> int:
-    """Run and return the exit code: 0 stopped in order, 1 could not start, 2 unusable settings."""
+    """Read the command line, which has nothing to say, and run."""
     argparse.ArgumentParser(prog="python -m delivery", description=__doc__).parse_args()
+    return run_here()
+
+
+def run_here() -> int:
+    """Run and return the exit code: 0 stopped in order, 1 could not start, 2 unusable settings."""
     try:
         settings = load_settings(environment())
     except SettingsError as error:

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from scripts.console import Console
+from gateway.cli.console import Console
 from scripts.receiver import Receiver
 
 SAMPLES: Final = Path(__file__).with_name("sample")

@@ -1,6 +1,5 @@
 """The whole gateway on this machine: stores, processes, and a demonstration of the main job."""
 
-import argparse
 import base64
 import errno
 import json
@@ -8,7 +7,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
@@ -21,7 +20,7 @@ from config.embedded import DataDirectory, EmbeddedError, EmbeddedServer, Embedd
 from config.layers import Draft
 from config.sections import Role
 from config.settings import Settings, SettingsError, draft_settings, environment, load_settings
-from scripts.console import Console
+from gateway.cli.console import Console
 from scripts.demo import DemoFailed, Shown, run_demo
 from scripts.receiver import Callback, Receiver
 from scripts.supervise import ChildSpec, SuperviseError, Supervisor, interrupted_by_signals
@@ -39,7 +38,7 @@ class UpError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The command line."""
+    """What `gateway up` was told."""
 
     once: bool
     demo: bool
@@ -63,9 +62,16 @@ class Plan:
     data: Path
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run until interrupted, or with --once until the demonstration is over; the exit code."""
-    options = _parse(argv)
+def main(*, once: bool, demo: bool, port: int | None, data_dir: Path) -> int:
+    """Run until interrupted, or `once` until the demonstration is over; return the exit code.
+
+    Args:
+        once: whether to stop after the demonstration.
+        demo: whether to run it.
+        port: of the api; None for that of the settings, 0 for any free one.
+        data_dir: where everything is kept.
+    """
+    options = Options(once=once, demo=demo, port=port, data_dir=data_dir)
     environ = environment()
     console = Console(environ)
     try:
@@ -77,35 +83,6 @@ def main(argv: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-def _parse(argv: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(
-        prog="scripts/up",
-        description="Starts the whole gateway on this machine and shows one job end to end. "
-        "The profile is development unless GATEWAY_PROFILE says production; stores of its own are "
-        "started unless GATEWAY_STORE_URL and GATEWAY_BROKER_URL name others. Ctrl-C stops it.",
-    )
-    parser.add_argument("--once", action="store_true", help="stop after the demonstration")
-    parser.add_argument("--no-demo", action="store_true", help="do not run the demonstration")
-    parser.add_argument("--port", type=_port, help="of the api; 0 takes any free one (8080)")
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        default=ROOT / ".data",
-        metavar="DIR",
-        help="everything kept (.data)",
-    )
-    given = parser.parse_args(argv)
-    return Options(
-        once=given.once, demo=not given.no_demo, port=given.port, data_dir=given.data_dir
-    )
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
-    return int(text)
 
 
 def _prepare(options: Options, environ: dict[str, str], stack: ExitStack) -> Plan:
@@ -410,6 +387,7 @@ def _run_record(plan: Plan, pids: Mapping[str, int]) -> str:
         "brokerUrl": plan.settings.broker.url,
         "adminUrls": {role: _local_url(admin) for role, admin in plan.admin.items()},
         "dataDir": str(plan.data),
+        "partitions": plan.settings.store.partitions,
         "pids": {"up": os.getpid(), **pids},
     }
     return json.dumps(record, indent=2) + "\n"
@@ -450,7 +428,3 @@ def _show_next(plan: Plan, shown: Shown, receiver_url: str, console: Console) ->
     console.say(f"    {plan.local_url}/v1/jobs \\")
     body = json.dumps(job).replace(', "callbackUrl"', ',\n      "callbackUrl"')
     console.say(f"    -d '{body}'")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

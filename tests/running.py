@@ -171,7 +171,7 @@ def running(data: Path, settings: Mapping[str, str]) -> Iterator[Gateway]:
     inherited = {
         name: value for name, value in environment().items() if not name.startswith("GATEWAY_")
     }
-    command = [sys.executable, "-m", "scripts.up", "--no-demo", "--port", "0"]
+    command = [sys.executable, "-m", "gateway", "up", "--no-demo", "--port", "0"]
     with (data.parent / f"{data.name}.up.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--data-dir", str(data)],

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final, TextIO
 
 _LABEL_WIDTH: Final = 14
-_GREEN, _RED, _DIM, _BOLD = "32", "31", "2", "1"
+_GREEN, _YELLOW, _RED, _DIM, _BOLD = "32", "33", "31", "2", "1"
 
 
 class Console:
@@ -32,6 +32,10 @@ class Console:
         """Something under way, or a detail."""
         self._write(self._line(self._paint("·", _DIM), label, self._paint(text, _DIM)))
 
+    def warned(self, label: str, text: str = "") -> None:
+        """Something that works and is not as it should be."""
+        self._write(self._line(self._paint("!", _YELLOW), label, text))
+
     def failed(self, label: str, text: str = "") -> None:
         """A step that went wrong."""
         self._write(self._line(self._paint("✗", _RED), label, text))
@@ -54,6 +58,6 @@ class Console:
         if not self._is_open:
             return
         if not self._unicode:
-            text = text.replace("✓", "+").replace("✗", "x").replace("·", "-")
+            text = text.replace("✓", "+").replace("✗", "x").replace("·", "-").replace("→", "->")
             text = text.encode("ascii", "replace").decode()
         print(text, file=self._stream, flush=True)

@@ -1,0 +1,75 @@
+"""What the server of a store says of itself, for whoever looks for what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from config.clock import SECOND, Clock
+from config.store import ScriptFailed, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A Redis or Valkey server.
+
+    Attributes:
+        version: of Redis, or the one that Valkey is compatible with.
+        run_id: of this start of it.
+        role: `master` or `slave`.
+        appendonly: whether writes go to a file.
+        appendfsync: when they are on disk; None where CONFIG may not be asked.
+        writes_fail: whether the last write to that file failed.
+        policy: what is thrown away at the memory limit.
+        maxmemory: that limit, bytes; 0 for none.
+        used_memory: bytes.
+        ahead: µs that its clock is ahead of this host's.
+        way: µs that question and answer took, by which `ahead` may be wrong.
+    """
+
+    version: str
+    run_id: str
+    role: str
+    appendonly: bool
+    appendfsync: str | None
+    writes_fail: bool
+    policy: str
+    maxmemory: int
+    used_memory: int
+    ahead: int
+    way: int
+
+
+async def read_server(store: Store, clock: Clock) -> Server:
+    """Ask the server of `store`.
+
+    Raises:
+        StoreUnavailable: it does not answer.
+        ScriptFailed: it does not let us ask.
+    """
+    info: dict[str, Any] = await store.command("INFO")
+    before = clock.now()
+    seconds, micros = await store.command("TIME")
+    after = clock.now()
+    return Server(
+        version=str(info["redis_version"]),
+        run_id=str(info["run_id"]),
+        role=str(info["role"]),
+        appendonly=info.get("aof_enabled") == 1,
+        appendfsync=await _appendfsync(store),
+        writes_fail=info.get("aof_last_write_status", "ok") != "ok",
+        policy=str(info.get("maxmemory_policy", "")),
+        maxmemory=int(info.get("maxmemory", 0)),
+        used_memory=int(info["used_memory"]),
+        ahead=int(seconds) * SECOND + int(micros) - (before + after) // 2,
+        way=after - before,
+    )
+
+
+async def _appendfsync(store: Store) -> str | None:
+    try:
+        reply = await store.command("CONFIG GET", "appendfsync")
+    except ScriptFailed:
+        return None
+    [value] = reply.values() if isinstance(reply, dict) else reply[1::2]
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,1 @@
+"""The command line `gateway`: processes, jobs, callbacks, keys, receivers, and what is wrong."""

@@ -1,0 +1,134 @@
+"""What `gateway doctor` looks at, one thing after the other; it changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from config.clock import StoreClock, SystemClock
+from config.server import Server, read_server
+from config.settings import Settings
+from config.store import Store, StoreError, connect, kept_partitions
+from delivery.configure import connect_store, delivery_store, key_ring
+from delivery.errors import SealError
+from gateway.cli.findings import (
+    Finding,
+    of_disk,
+    of_durable,
+    of_keys_file,
+    of_partitions,
+    of_senders,
+    of_soft,
+    of_workers,
+)
+from gateway.keys import START, KeyStore
+from gateway.outbox import Outbox
+from gateway.store import JobStore
+
+_TENANTS = 20
+_SECRETS = 20
+
+
+async def examine(settings: Settings, data_dir: Path) -> AsyncIterator[Finding]:
+    """Yield what is found about the installation that `settings` describe."""
+    async with AsyncExitStack() as stack:
+        store = connect_store(settings)
+        stack.push_async_callback(store.close)
+        durable = await _server(store, "store")
+        if isinstance(durable, Finding):
+            yield durable
+        else:
+            for finding in of_durable(durable):
+                yield finding
+        soft = connect(
+            settings.broker.url,
+            max_connections=2,
+            socket_timeout=settings.store.socket_timeout_seconds,
+        )
+        stack.push_async_callback(soft.close)
+        broker = await _server(soft, "broker")
+        if isinstance(broker, Finding):
+            yield broker
+        elif isinstance(durable, Server):
+            for finding in of_soft(broker, durable):
+                yield finding
+        if isinstance(durable, Server):
+            async for finding in _contents(store, settings):
+                yield finding
+    for finding in _disks(settings, data_dir):
+        yield finding
+    for finding in _keys_file(settings.sealing.keys_file):
+        yield finding
+
+
+async def _server(store: Store, check: str) -> Server | Finding:
+    try:
+        return await read_server(store, SystemClock())
+    except StoreError as error:
+        advice = f"see whether it runs, and whether {check}.url is right"
+        return Finding(check, "fault", f"does not answer: {error}", advice)
+
+
+async def _contents(store: Store, settings: Settings) -> AsyncIterator[Finding]:
+    try:
+        partitions = await kept_partitions(store)
+        yield of_partitions(partitions, settings.store.partitions)
+        if partitions != settings.store.partitions:
+            return
+        scripts = (store, partitions, StoreClock(SystemClock()))
+        retention = delivery_store(settings, store).retention
+        outbox = Outbox(*scripts, retention)
+        lag = await outbox.lag()
+        pending, _ = await JobStore(*scripts, retention).backlog([])
+        yield of_workers(sum((await outbox.muster()).values()), pending, lag)
+        yield of_senders(lag)
+        yield await _sealed(store, settings)
+    except StoreError as error:
+        yield Finding("contents", "fault", f"cannot be read: {error}", "see the store's log")
+
+
+async def _sealed(store: Store, settings: Settings) -> Finding:
+    """Open some of the endpoints' secrets: a ring without their key opens no callback's either."""
+    deliveries, ring = delivery_store(settings, store), key_ring(settings)
+    tenants, _ = await KeyStore(store).list_tenants(after=START, limit=_TENANTS)
+    opened = 0
+    for tenant in {"default", *(each.id for each in tenants)}:
+        for endpoint in (await deliveries.list_endpoints(tenant))[:_SECRETS]:
+            try:
+                ring.open(endpoint.secrets[0], row=endpoint.id)
+            except SealError as error:
+                says = f"the secret of {endpoint.origin} does not open: {error}"
+                advice = "put the key that sealed it back into sealing.keys, below the first"
+                return Finding("sealing", "fault", says, advice)
+            opened += 1
+    if opened == 0:
+        return Finding("sealing", "ok", "nothing is sealed yet")
+    return Finding("sealing", "ok", f"the keys open what is kept ({opened} secrets tried)")
+
+
+def _disks(settings: Settings, data_dir: Path) -> list[Finding]:
+    places = {"data disk": data_dir}
+    parts = urlsplit(settings.artifacts.url)
+    if parts.scheme == "file":
+        places["artifacts disk"] = Path(unquote(parts.path))
+    found = []
+    for check, place in places.items():
+        if not place.is_dir():
+            if check != "data disk":
+                advice = "make the folder, or name another in artifacts.url"
+                found.append(Finding(check, "fault", f"{place} is not there", advice))
+            continue
+        usage = shutil.disk_usage(place)
+        found.append(of_disk(check, str(place), free=usage.free, total=usage.total))
+        if check != "data disk" and not os.access(place, os.W_OK):
+            advice = "let the user that runs the gateway write there"
+            found.append(Finding(check, "fault", f"{place} cannot be written to", advice))
+    return found
+
+
+def _keys_file(name: str) -> list[Finding]:
+    return [of_keys_file(name, Path(name).stat().st_mode)] if name else []
