@@ -140,10 +140,13 @@ class Checkout:
 
     def _link_environment(self) -> None:
         venv = self.root / ".venv"
-        venv.mkdir()
-        for each in Path(sys.prefix).iterdir():
-            if not each.name.startswith("."):
-                (venv / each.name).symlink_to(each)
+        (venv / "bin").mkdir(parents=True)
+        prefix = Path(sys.prefix)
+        linked = [*prefix.iterdir(), *(prefix / "bin").iterdir()]
+        for each in linked:
+            # What is ours is made by `scripts/setup`.
+            if not each.name.startswith(".") and each.name not in {"bin", "gateway"}:
+                (venv / each.relative_to(prefix)).symlink_to(each)
         # What `scripts/setup` leaves behind: it then finds nothing to install.
         for mode, locks in _LOCKS.items():
             content = b"".join((self.root / "config" / lock).read_bytes() for lock in locks)

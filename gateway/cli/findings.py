@@ -159,7 +159,8 @@ def of_senders(lag: Lag) -> Finding:
     if lag.callback is not None and lag.callback >= _CALLBACK_LAG:
         says = f"the one due longest waits for {lag.callback // SECOND} s"
         return Finding("callbacks", "warning", says, "start more `gateway delivery`")
-    return Finding("callbacks", "ok", f"{lag.senders} processes send them, none is late")
+    who = "a process sends" if lag.senders == 1 else f"{lag.senders} processes send"
+    return Finding("callbacks", "ok", f"{who} them, none is late")
 
 
 def of_disk(check: str, folder: str, *, free: int, total: int) -> Finding:

@@ -226,11 +226,18 @@ def retry(job_ids: tuple[str, ...], as_json: bool, data_dir: Path) -> int:
 @click.option(
     "--status",
     type=click.Choice(["pending", "processing", "completed", "failed", "cancelled"]),
+    help="In this state only.",
 )
 @click.option("--type", "type_", metavar="TYPE", help="Of this job type only.")
 @click.option("--since", type=Instant(), help="Created at or after; 2h is two hours ago.")
 @click.option("--until", type=Instant(), help="Created before.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=20,
+    show_default=True,
+    help="At most so many.",
+)
 @as_json
 @data_dir
 def list_(

@@ -72,7 +72,9 @@ def sign(
 @_body
 @_secrets
 @click.option("--headers", "header_file", metavar="FILE", help="The headers, one a line.")
-@click.option("-H", "--header", "header_lines", multiple=True, metavar="'NAME: VALUE'")
+@click.option(
+    "-H", "--header", "header_lines", multiple=True, metavar="'NAME: VALUE'", help="One of them."
+)
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),

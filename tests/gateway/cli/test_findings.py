@@ -1,0 +1,130 @@
+"""What the doctor makes of what it sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from config.clock import SECOND
+from config.server import Server
+from gateway.cli.findings import (
+    Finding,
+    Level,
+    of_disk,
+    of_durable,
+    of_keys_file,
+    of_partitions,
+    of_senders,
+    of_soft,
+    of_workers,
+)
+from gateway.outbox import Lag
+
+HEALTHY = Server(
+    version="7.2.4",
+    run_id="a",
+    role="master",
+    appendonly=True,
+    appendfsync="always",
+    writes_fail=False,
+    policy="noeviction",
+    maxmemory=2**30,
+    used_memory=2**20,
+    ahead=0,
+    way=1_000,
+)
+IDLE = Lag(job=None, callback=None, senders=1)
+
+
+def levels(findings: list[Finding]) -> dict[str, Level]:
+    return {each.check: each.level for each in findings}
+
+
+def test_a_healthy_store() -> None:
+    assert set(levels(of_durable(HEALTHY)).values()) == {"ok"}
+    assert set(levels(of_soft(replace(HEALTHY, run_id="b"), HEALTHY)).values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "level"),
+    [
+        ({"version": "6.2.14"}, "store", "fault"),
+        ({"version": "7.0.0"}, "store", "ok"),
+        ({"version": "255.255.255"}, "store", "ok"),
+        ({"role": "slave"}, "store", "fault"),
+        ({"appendonly": False}, "persistence", "fault"),
+        ({"writes_fail": True}, "persistence", "fault"),
+        ({"appendfsync": "everysec"}, "persistence", "warning"),
+        ({"appendfsync": "no"}, "persistence", "warning"),
+        ({"appendfsync": None}, "persistence", "warning"),
+        ({"policy": "allkeys-lru"}, "eviction", "fault"),
+        ({"policy": "volatile-ttl"}, "eviction", "fault"),
+        ({"maxmemory": 0}, "store memory", "warning"),
+        ({"used_memory": 2**30 * 8 // 10 + 1}, "store memory", "warning"),
+        ({"used_memory": 2**30 * 96 // 100}, "store memory", "fault"),
+        ({"ahead": 3 * SECOND}, "clocks", "warning"),
+        ({"ahead": -3 * SECOND}, "clocks", "warning"),
+        ({"ahead": -61 * SECOND}, "clocks", "fault"),
+        ({"ahead": 3 * SECOND, "way": 2 * SECOND}, "clocks", "ok"),
+    ],
+)
+def test_a_store_that_is_not_as_it_should_be(
+    changes: dict[str, object], check: str, level: Level
+) -> None:
+    findings = of_durable(replace(HEALTHY, **changes))  # type: ignore[arg-type]
+    expected = dict.fromkeys(levels(of_durable(HEALTHY)), "ok") | {check: level}
+    assert levels(findings) == expected
+    assert all(bool(each.advice) == (each.level != "ok") for each in findings)
+
+
+def test_one_server_for_both() -> None:
+    assert levels(of_soft(HEALTHY, HEALTHY)) == {"broker": "fault"}
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "level"), [(None, 4, "ok"), (4, 4, "ok"), (1, 4, "fault")]
+)
+def test_partitions(kept: int | None, asked: int, level: Level) -> None:
+    assert of_partitions(kept, asked).level == level
+
+
+@pytest.mark.parametrize(
+    ("threads", "pending", "oldest", "level"),
+    [
+        (0, 0, None, "warning"),
+        (0, 3, None, "fault"),
+        (8, 3, SECOND, "ok"),
+        (8, 0, None, "ok"),
+        (8, 3, 60 * SECOND, "warning"),
+    ],
+)
+def test_workers(threads: int, pending: int, oldest: int | None, level: Level) -> None:
+    assert of_workers(threads, pending, replace(IDLE, job=oldest)).level == level
+
+
+@pytest.mark.parametrize(
+    ("senders", "oldest", "level"),
+    [
+        (0, None, "warning"),
+        (0, SECOND, "fault"),
+        (1, None, "ok"),
+        (2, SECOND, "ok"),
+        (2, 10 * SECOND, "warning"),
+    ],
+)
+def test_senders(senders: int, oldest: int | None, level: Level) -> None:
+    assert of_senders(Lag(job=None, callback=oldest, senders=senders)).level == level
+
+
+@pytest.mark.parametrize(
+    ("free", "level"),
+    [(50 * 2**30, "ok"), (9 * 2**30, "warning"), (2**30, "fault"), (2**20, "fault")],
+)
+def test_disks(free: int, level: Level) -> None:
+    assert of_disk("data disk", "/data", free=free, total=100 * 2**30).level == level
+
+
+@pytest.mark.parametrize(("mode", "level"), [(0o100600, "ok"), (0o100640, "warning")])
+def test_who_may_read_the_keys(mode: int, level: Level) -> None:
+    assert of_keys_file("sealing.keys", mode).level == level
