@@ -166,21 +166,20 @@ def watch(job_id: str, as_json: bool, data_dir: Path) -> int:
     A bar on a terminal, else a line for each change; with --json a line for each event. Ends as
     `gateway jobs wait` does. Ctrl-C stops watching; the job goes on.
     """
-    job: Job | None = None
     with open_client(data_dir, patient=True) as client, progress(environment()) as shown:
-        for event in client.events(job_id):
-            job = event.job
+
+        def show(event: str, job: Job) -> None:
             if as_json:
-                say_json({"event": event.name, "job": job.raw})
+                say_json({"event": event, "job": job.raw})
             else:
                 shown.show(job.progress, _status(job), job.message or "")
-        if job is None:
-            # Its end was told before: the stream has nothing to say.
-            job = client.get(job_id)
-            if as_json:
-                say_json({"event": job.status, "job": job.raw})
-            else:
-                shown.show(job.progress, _status(job), job.message or "")
+
+        try:
+            job = _follow(client, job_id, show)
+        except KeyboardInterrupt:
+            shown.close()
+            note(f"{job_id} goes on")
+            raise
     return _end_of(job)
 
 
@@ -288,6 +287,19 @@ def _await_end(client: Client, job: Job | str, timeout: float, *, as_json: bool)
         note(f"{ended.id} completed")
         say_pretty(ended.results)
     return _end_of(ended)
+
+
+def _follow(client: Client, job_id: str, show: Callable[[str, Job], None]) -> Job:
+    """Show each event of a job; return how it ended."""
+    job: Job | None = None
+    for event in client.events(job_id):
+        job = event.job
+        show(event.name, job)
+    if job is None:
+        # Its end was told before: the stream has nothing to say.
+        job = client.get(job_id)
+        show(job.status, job)
+    return job
 
 
 def _end_of(job: Job) -> int:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _FILE = "GATEWAY_CONFIG=production.toml"
 
 
-@click.command(cls=Role, examples=(f"{_FILE} gateway api", "GATEWAY_API_PORT=8000 gateway api"))
+@click.command(
+    cls=Role, examples=(f"{_FILE} gateway api", f"{_FILE} GATEWAY_API_PORT=8000 gateway api")
+)
 def api() -> int:
     """Take jobs in over HTTP and answer for them."""
     return _run("api", _api)
