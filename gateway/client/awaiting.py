@@ -108,9 +108,11 @@ class AsyncClient:
         """See `Client.upload`."""
         return await self._run(self._calls.upload(file))
 
-    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, idempotency_key: str | None = None
+    ) -> Any:
         """See `Client.ask`."""
-        return await self._run(self._calls.ask(method, path, body))
+        return await self._run(self._calls.ask(method, path, body, idempotency_key))
 
     async def download(
         self, artifact: ArtifactLike, target: str | os.PathLike[str] | BinaryIO

@@ -151,20 +151,25 @@ class Client:
         """
         return self._run(self._calls.upload(file))
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def ask(
+        self, method: str, path: str, body: Any = None, *, idempotency_key: str | None = None
+    ) -> Any:
         """Ask any other address of the API; return the decoded answer, None for an empty one.
 
-        GET, PUT and DELETE are repeated as everything else is; another method is sent once.
+        GET, PUT and DELETE are repeated as everything else is; another method is sent once, unless
+        there is a key.
 
         Args:
             method: such as `GET`.
             path: such as `/v1/endpoints`, with its query.
             body: is sent as JSON; None sends none.
+            idempotency_key: for an address that knows such keys: what is sent twice under one is
+                done once.
 
         Raises:
             ProblemError, NoAnswer.
         """
-        return self._run(self._calls.ask(method, path, body))
+        return self._run(self._calls.ask(method, path, body, idempotency_key))
 
     def download(self, artifact: ArtifactLike, target: str | os.PathLike[str] | BinaryIO) -> None:
         """Fetch an artifact of a result into a file, and check its size and SHA-256.

@@ -127,16 +127,20 @@ class Calls:
         reply = yield from self._call("POST", "/v1/files", headers, body)
         return File.of(reply.json())
 
-    def ask(self, method: str, path: str, body: Any = None) -> Flow[Any]:
-        """Any other address; repeated only where the method says that it may be (RFC 9110)."""
+    def ask(
+        self, method: str, path: str, body: Any = None, idempotency_key: str | None = None
+    ) -> Flow[Any]:
+        """Any other address; repeated where its method (RFC 9110) or a key says that it may be."""
         if _PATH.match(path) is None:
             raise ValueError(f"this is no path of the API: {path!r}")
         sent = None
         if body is not None:
             content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
             sent = Body(content_type="application/json", segments=[content])
-        request = self.exchange.ask(method, path, body=sent)
-        reply = yield from self.exchange.call(request, once=method not in _IDEMPOTENT)
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        request = self.exchange.ask(method, path, headers, sent)
+        once = method not in _IDEMPOTENT and idempotency_key is None
+        reply = yield from self.exchange.call(request, once=once)
         return reply.json() if reply.content else None
 
     def wait(self, job: Job | str, timeout: float) -> Flow[Job]:

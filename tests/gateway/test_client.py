@@ -303,6 +303,13 @@ async def test_what_may_not_be_sent_twice_is_sent_once(
     assert len(server.received) == sent
 
 
+async def test_what_has_a_key_is_repeated_under_it(planned: Both, server: Scripted) -> None:
+    server.plan(problem(503, "store_unavailable"), answer({}))
+    await planned.call("ask", "POST", "/v1/endpoints/ep_1/rotate", idempotency_key="once")
+    keys = [received.headers["idempotency-key"] for received in server.received]
+    assert keys == ["once", "once"]
+
+
 @pytest.mark.parametrize("path", ["", "v1/jobs", "//other.example/v1/", "/v1/../x", "/livez"])
 async def test_what_is_no_path_is_not_asked(planned: Both, server: Scripted, path: str) -> None:
     with pytest.raises(ValueError, match="no path"):

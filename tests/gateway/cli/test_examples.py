@@ -132,21 +132,12 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def room(whole: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """A checkout whose gateway runs, with the files and objects that examples speak of."""
+    """A checkout whose gateway runs, with the folders and objects that examples speak of."""
     checkout = Checkout(tmp_path_factory.mktemp("desk"))
     root = checkout.root
     subprocess.run([str(root / "scripts" / "setup")], check=True, env=checkout.environ)
     (root / ".data").symlink_to(whole.data)
     shutil.copy(ROOT / "scripts" / "sample" / "river-restoration.pdf", root / "report.pdf")
-    (root / "input.json").write_text('{"payload": 42}')
-    (root / "callback.json").write_bytes(BODY)
-    secret = generate_secret()
-    (root / "receiver.secret").write_text(secret + "\n")
-    now = SystemClock().now() // 1_000_000
-    headers = {at: signature(secret, at) for at in (now, now - 3600)}
-    for name, at in (("callback.headers", now), ("old.headers", now - 3600)):
-        lines = [f"{header}: {value}" for header, value in headers[at].items()]
-        (root / name).write_text("\n".join(lines) + "\n")
     for folder in (".zfunc", ".config/fish/completions"):
         (root / folder).mkdir(parents=True)
     configure(root, whole)
@@ -159,18 +150,31 @@ def room(whole: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Desk:
         "PATH": f"{root / '.venv' / 'bin'}:{checkout.environ['PATH']}",
         "HOME": str(root),
         "GATEWAY_API_KEY": API_KEY,
-        "WEBHOOK_SECRET": secret,
-        "ID": headers[now]["webhook-id"],
-        "TIMESTAMP": headers[now]["webhook-timestamp"],
-        "SIGNATURE": headers[now]["webhook-signature"],
     }
     return Desk(whole, checkout, "", environ)
 
 
 @pytest.fixture
 def desk(room: Desk, httpserver: HTTPServer) -> Desk:
-    """The same with somebody who is called back."""
-    return replace(room, receiver=inbox(httpserver, "/callbacks").url)
+    """The same with somebody who is called back, and a callback that came."""
+    root = room.checkout.root
+    (root / "input.json").write_text('{"payload": 42}')
+    (root / "callback.json").write_bytes(BODY)
+    secret = generate_secret()
+    (root / "receiver.secret").write_text(secret + "\n")
+    now = SystemClock().now() // 1_000_000
+    for name, at in (("callback.headers", now), ("old.headers", now - 3600)):
+        lines = [f"{header}: {value}" for header, value in signature(secret, at).items()]
+        (root / name).write_text("\n".join(lines) + "\n")
+    headers = signature(secret, now)
+    environ = {
+        **room.environ,
+        "WEBHOOK_SECRET": secret,
+        "ID": headers["webhook-id"],
+        "TIMESTAMP": headers["webhook-timestamp"],
+        "SIGNATURE": headers["webhook-signature"],
+    }
+    return replace(room, receiver=inbox(httpserver, "/callbacks").url, environ=environ)
 
 
 def signature(secret: str, at: int) -> dict[str, str]:
