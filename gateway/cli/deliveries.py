@@ -53,10 +53,7 @@ def show(delivery_id: str, as_json: bool, data_dir: Path) -> int:
     if as_json:
         say_json(found)
         return OK
-    say_members(found, leave_out=("attempts",))
-    say(f"attempts           the last {len(found['attempts'])}")
-    for attempt in found["attempts"]:
-        say(f"  {_attempt(attempt)}")
+    say_delivery(found)
     return OK
 
 
@@ -85,6 +82,14 @@ def redeliver(delivery_ids: tuple[str, ...], as_json: bool, data_dir: Path) -> i
             else:
                 say(f"{delivery_id} is sent again")
     return done_of(done, len(delivery_ids))
+
+
+def say_delivery(found: Mapping[str, Any]) -> None:
+    """Write a delivery and its attempts for people."""
+    say_members(found, leave_out=("attempts",))
+    say(f"attempts           the last {len(found['attempts'])}")
+    for attempt in found["attempts"]:
+        say(f"  {_attempt(attempt)}")
 
 
 def _cells(found: Mapping[str, Any]) -> tuple[object, ...]:

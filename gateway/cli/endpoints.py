@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.command import Group
+from gateway.cli.command import CliError, Group
+from gateway.cli.deliveries import say_delivery
 from gateway.cli.options import ENDPOINT, as_json, data_dir
-from gateway.cli.output import OK, note, say, say_json, say_members, table
+from gateway.cli.output import FAILED, OK, note, say, say_json, say_members, table
 from gateway.cli.target import open_client
 
+if TYPE_CHECKING:
+    from gateway.client import Client
+
 _ENDPOINTS = "/v1/endpoints"
+_LOOKS, _LOOK_SECONDS = 60, 0.5
 _COLUMNS = {"ENDPOINT": 27, "ORIGIN": 36, "STATE": 7, "LIMIT": 5, "BUSY": 5, "WAITING": 7, "OK": 24}
 
 
@@ -68,6 +74,56 @@ def pause(endpoint_id: str, as_json: bool, data_dir: Path) -> int:
 def resume(endpoint_id: str, as_json: bool, data_dir: Path) -> int:
     """Let an endpoint's callbacks go on."""
     return _say(data_dir, "POST", endpoint_id, "/resume", as_json=as_json)
+
+
+@endpoints.command(
+    "test",
+    examples=(
+        "gateway endpoints test ep_00…",
+        "gateway endpoints test ep_00… --url https://client.example/hooks --event job.failed",
+    ),
+)
+@click.argument("endpoint_id", metavar="ENDPOINT", type=ENDPOINT)
+@click.option("--url", help="A URL of its origin; the root unless given.")
+@click.option("--event", default="job.completed", show_default=True, help="What it tells.")
+@click.option(
+    "--signature",
+    type=click.Choice(["v1", "v1a", "x-signature"]),
+    default="v1",
+    show_default=True,
+    help="How it is signed.",
+)
+@as_json
+@data_dir
+def test_(
+    endpoint_id: str, url: str | None, event: str, signature: str, as_json: bool, data_dir: Path
+) -> int:
+    """Have the gateway send a sample callback.
+
+    It goes to the receiver as any callback does, once. Ends with 0 when the receiver took it.
+    """
+    wanted = {"event": event, "signature": signature} | ({} if url is None else {"url": url})
+    with open_client(data_dir) as client:
+        sent = client.ask("POST", f"{_ENDPOINTS}/{endpoint_id}/test", wanted)
+        found = _ended(client, sent["id"])
+    if as_json:
+        say_json(found)
+    else:
+        say_delivery(found)
+    return OK if found["state"] == "delivered" else FAILED
+
+
+def _ended(client: Client, delivery_id: str) -> Mapping[str, Any]:
+    """Return a delivery once it was attempted."""
+    for _ in range(_LOOKS):
+        found: Mapping[str, Any] = client.ask("GET", f"/v1/deliveries/{delivery_id}")
+        if found["state"] != "pending":
+            return found
+        time.sleep(_LOOK_SECONDS)
+    raise CliError(
+        f"nothing was sent within {_LOOKS * _LOOK_SECONDS:g} s: is the endpoint paused, does"
+        f" `gateway delivery` run? See `gateway deliveries show {delivery_id}`"
+    )
 
 
 def _say(data_dir: Path, method: str, endpoint_id: str, rest: str = "", *, as_json: bool) -> int:

@@ -152,16 +152,6 @@ def test_callbacks_are_seen_and_sent_again(
     assert "owed no callback" in asking.err
 
 
-def test_endpoints_and_their_secrets(asking: Cli, whole: Gateway) -> None:
-    secret = whole.secret("http://127.0.0.1:9/endpoints")
-    listed = [json.loads(line) for line in asking("endpoints", "list", "--json").splitlines()]
-    [endpoint] = [each["id"] for each in listed if each["origin"] == "http://127.0.0.1:9"]
-    [line] = [line for line in asking("endpoints", "list").splitlines() if endpoint in line]
-    assert line.split()[1:3] == ["http://127.0.0.1:9", "open"]
-    assert "origin             http://127.0.0.1:9" in asking("endpoints", "show", endpoint)
-    assert asking("secrets", "show", endpoint).strip() == secret
-
-
 def test_errors_name_the_step(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cli("jobs", "list", "--data-dir", str(tmp_path), code=1)
     assert cli.err.startswith(f"gateway jobs list: no gateway runs in {tmp_path}")
