@@ -174,6 +174,7 @@ def desk(room: Desk, httpserver: HTTPServer) -> Desk:
         "TIMESTAMP": headers["webhook-timestamp"],
         "SIGNATURE": headers["webhook-signature"],
     }
+    inbox(httpserver, "/")
     return replace(room, receiver=inbox(httpserver, "/callbacks").url, environ=environ)
 
 
