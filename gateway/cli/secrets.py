@@ -100,10 +100,10 @@ def _say(found: Mapping[str, Any], scheme: str, *, as_json: bool) -> None:
     if as_json:
         say_json(found)
         return
-    secret = found[_MEMBERS[scheme]]
+    secret = found.get(_MEMBERS[scheme])
     if secret is None:
         raise CliError(f"this endpoint has no secret for {scheme}")
-    for each in found["retiring"]:
+    for each in found.get("retiring", ()):
         if each["scheme"] == scheme:
             note(f"An old one signs too until {each['until']}.")
     say(secret)
