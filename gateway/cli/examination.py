@@ -99,7 +99,8 @@ async def _sealed(store: Store, settings: Settings) -> Finding:
     for tenant in {"default", *(each.id for each in tenants)}:
         for endpoint in (await deliveries.list_endpoints(tenant))[:_SECRETS]:
             try:
-                ring.open(endpoint.secrets[0], row=endpoint.id)
+                for sealed in endpoint.secrets.values():
+                    ring.open(sealed, row=endpoint.id)
             except SealError as error:
                 says = f"the secret of {endpoint.origin} does not open: {error}"
                 advice = "put the key that sealed it back into sealing.keys, below the first"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import click
 
 from config import ids
@@ -9,6 +12,11 @@ from config.clock import SECOND, SystemClock
 from gateway.cli.command import CliError, Command
 from gateway.cli.options import Secret, as_json, read_bytes
 from gateway.cli.output import FAILED, OK, note, say, say_json
+
+if TYPE_CHECKING:
+    from gateway.receiving import Event
+
+_STANDARD = ("whsec_", "whsk_", "whpk_")
 
 _body = click.argument(
     "body", default="-", metavar="[BODY]", help="A file; what comes in unless given."
@@ -20,7 +28,8 @@ _secrets = click.option(
     multiple=True,
     required=True,
     envvar="WEBHOOK_SECRET",
-    help="whsec_…, whsk_… or whpk_…, or @FILE; WEBHOOK_SECRET unless given; may be repeated.",
+    help="whsec_…, whsk_…, whpk_…, or another text for X-Signature; or @FILE; WEBHOOK_SECRET unless"
+    " given. May be repeated.",
 )
 
 
@@ -45,9 +54,10 @@ def sign(
     timestamp: int | None,
     as_json: bool,
 ) -> int:
-    """Make the headers of a callback with this body (Standard Webhooks 1.0).
+    """Make the headers of a callback with this body.
 
-    Needs no gateway. The headers come one a line, as `curl -H @-` reads them.
+    Those of Standard Webhooks 1.0; with a secret of another form, X-Signature too. Needs no
+    gateway. The headers come one a line, as `curl -H @-` reads them.
     """
     content = read_bytes(body)
     headers = signed(content, secrets, message_id=message_id, timestamp=timestamp)
@@ -95,7 +105,6 @@ def verify(
     Needs no gateway. Ends with 0 when it is, with 1 when it is not.
     """
     from gateway.receiving import TOLERANCE, VerificationFailed
-    from gateway.receiving import verify as check
 
     lines = [*header_lines]
     if header_file is not None:
@@ -104,7 +113,7 @@ def verify(
     content = read_bytes(body)
     try:
         limit = TOLERANCE if tolerance is None else tolerance
-        event = check(content, headers, list(secrets), tolerance=limit)
+        event = _verified(content, headers, secrets, limit)
     except VerificationFailed as error:
         if as_json:
             fault = {"part": error.part, "fault": error.fault, "detail": str(error)}
@@ -134,16 +143,44 @@ def signed(
         SecretError: a secret cannot sign.
     """
     from delivery.signing import sign as signature_of
+    from delivery.signing import sign_body
 
     now = SystemClock().now()
     message_id = message_id or ids.new_id("msg", 0, now)
     seconds = now // SECOND if timestamp is None else timestamp
-    signature = signature_of(list(secrets), message_id=message_id, timestamp=seconds, body=body)
-    return {
-        "webhook-id": message_id,
-        "webhook-timestamp": str(seconds),
-        "webhook-signature": signature,
-    }
+    headers = {"webhook-id": message_id, "webhook-timestamp": str(seconds)}
+    standard, texts = _by_form(secrets)
+    if standard:
+        headers["webhook-signature"] = signature_of(
+            standard, message_id=message_id, timestamp=seconds, body=body
+        )
+    if texts:
+        headers["x-signature"] = sign_body(texts[0], body)
+    return headers
+
+
+def _verified(
+    body: bytes, headers: Mapping[str, str], secrets: tuple[str, ...], tolerance: float
+) -> Event:
+    """Return the event in `body` once each kind of signature that there are secrets for is good.
+
+    Raises:
+        VerificationFailed, ValueError: as `gateway.receiving` does.
+    """
+    from gateway.receiving import verify as check
+    from gateway.receiving import verify_x_signature
+
+    standard, texts = _by_form(secrets)
+    if not standard:
+        return verify_x_signature(body, headers, texts)
+    event = check(body, headers, standard, tolerance=tolerance)
+    return verify_x_signature(body, headers, texts) if texts else event
+
+
+def _by_form(secrets: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return the secrets for webhook-signature, and those for X-Signature."""
+    standard = [each for each in secrets if each.startswith(_STANDARD)]
+    return standard, [each for each in secrets if not each.startswith(_STANDARD)]
 
 
 def _header(line: str) -> tuple[str, str]:

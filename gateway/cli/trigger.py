@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, assert_never, cast
 
 import click
 
+from config.clock import SECOND, SystemClock
 from gateway.cli.command import CliError, Command
 from gateway.cli.options import Secret, as_json, read_bytes
 from gateway.cli.output import FAILED, OK, printable, say, say_json
 from gateway.cli.receivers import signed
 
 if TYPE_CHECKING:
+    from delivery.models import Scheme
     from delivery.outcomes import Exchange, Outcome
+    from gateway.schemas import Event
 
-_EVENTS = ("job.completed", "job.failed", "job.cancelled", "job.expiring")
+_EVENTS = ("job.completed", "job.failed", "job.cancelled", "job.expiring", "job.started")
 _PUBLIC_URL = "https://gateway.example"
+_LIFE = 12 * SECOND
+"""How long ago the sample's job was submitted."""
 
 
 @click.command(
@@ -27,6 +31,7 @@ _PUBLIC_URL = "https://gateway.example"
         "gateway trigger http://127.0.0.1:9000/callbacks",
         """gateway trigger http://127.0.0.1:9000/callbacks --event job.failed \\
     --secret @receiver.secret""",
+        "gateway trigger http://127.0.0.1:9000/callbacks --signature x-signature",
         "gateway trigger http://127.0.0.1:9000/callbacks --body callback.json --json",
     ),
 )
@@ -35,36 +40,49 @@ _PUBLIC_URL = "https://gateway.example"
     "--event", type=click.Choice(_EVENTS), default=_EVENTS[0], show_default=True, help="What of."
 )
 @click.option(
+    "--signature",
+    type=click.Choice(["v1", "v1a", "x-signature"]),
+    default="v1",
+    show_default=True,
+    help="How it is signed and laid out, as a job's `callback` says it.",
+)
+@click.option(
     "--secret",
+    "secrets",
     type=Secret(),
+    multiple=True,
     envvar="WEBHOOK_SECRET",
-    help="whsec_… or whsk_…, or @FILE; WEBHOOK_SECRET, or a fresh one, unless given.",
+    help="To sign with, or @FILE; WEBHOOK_SECRET, or a fresh one, unless given.",
 )
 @click.option("--body", metavar="FILE", help="Send this, or - for what comes in, not a sample.")
 @as_json
-def trigger(url: str, event: str, secret: str | None, body: str | None, as_json: bool) -> int:
-    """Send a sample callback to a URL, signed, and say what the gateway would make of the answer.
+def trigger(
+    url: str, event: str, signature: str, secrets: tuple[str, ...], body: str | None, as_json: bool
+) -> int:
+    """Send a sample callback to a URL.
 
-    Needs no gateway: it is for trying a receiver. Ends with 0 when the receiver took it.
+    It is signed and sent as the gateway would do it, which it says what it would make of the
+    answer. Needs no gateway: it is for trying a receiver. Ends with 0 when the receiver took it.
     """
     from delivery.attempt import name_of, status_of
     from delivery.outcomes import Delivered
-    from delivery.signing import generate_secret
 
-    used = secret or generate_secret()
-    content = _sample(event) if body is None else read_bytes(body)
-    headers = signed(content, (used,))
+    scheme = cast("Scheme", signature)
+    fresh = {} if secrets else _fresh(scheme)
+    content = _sample(cast("Event", event), scheme) if body is None else read_bytes(body)
+    headers = signed(content, secrets or tuple(fresh))
     exchange = asyncio.run(_send(url, headers, content))
     outcome = exchange.outcome
     answer = exchange.answer.decode("utf-8", "replace")
+    status = status_of(outcome)
     if as_json:
         say_json(
             {
                 "url": url,
                 "headers": headers,
-                "secret": None if secret else used,
+                "secrets": list(fresh.values()),
                 "outcome": name_of(outcome),
-                "statusCode": status_of(outcome),
+                "statusCode": status,
                 "durationMs": exchange.duration // 1_000,
                 "answer": answer or None,
             }
@@ -72,9 +90,8 @@ def trigger(url: str, event: str, secret: str | None, body: str | None, as_json:
     else:
         for name, value in headers.items():
             say(f"{name}: {value}")
-        if secret is None:
-            say(f"secret: {used}  (fresh; a receiver that checks needs it, or --secret its own)")
-        status = status_of(outcome)
+        for secret in fresh.values():
+            say(f"secret: {secret}  (fresh; what a receiver verifies with, unless --secret is)")
         heard = name_of(outcome) if status is None else f"{status} {name_of(outcome)}"
         say(f"{heard} after {exchange.duration // 1_000} ms: {_means(outcome)}")
         if answer:
@@ -82,20 +99,36 @@ def trigger(url: str, event: str, secret: str | None, body: str | None, as_json:
     return OK if isinstance(outcome, Delivered) else FAILED
 
 
-def _sample(event: str) -> bytes:
-    from typing import cast
+def _fresh(scheme: Scheme) -> dict[str, str]:
+    """Return new secrets to sign with, each with what a receiver verifies with."""
+    from delivery.signing import SECRETS_OF, generate_secret, public_key
 
-    from gateway.openapi.examples import Examples
-    from gateway.schemas import Event
+    made = {each: generate_secret(each) for each in SECRETS_OF[scheme]}
+    return {
+        secret: public_key(secret) if each == "v1a" else secret for each, secret in made.items()
+    }
+
+
+def _sample(event: Event, scheme: Scheme) -> bytes:
+    from gateway.documents import event_body
+    from gateway.samples import Samples
+    from gateway.schemas import layout_of
     from gateway.urls import Urls
 
-    sample = Examples(Urls(_PUBLIC_URL)).event(cast("Event", event))
-    return json.dumps(sample, ensure_ascii=False, separators=(",", ":")).encode()
+    job = Samples(at=SystemClock().now() - _LIFE, metadata={"sample": True}).of(event)
+    return event_body(
+        job,
+        event=event,
+        urls=Urls(_PUBLIC_URL),
+        sequence=job.rev,
+        ticket=None,
+        at=job.updated_at,
+        payload=layout_of(scheme, None),
+    )
 
 
 async def _send(url: str, signature: dict[str, str], body: bytes) -> Exchange:
     """POST over delivery's own sender, which follows no redirect and reads a bounded answer."""
-    from config.clock import SystemClock
     from delivery.configure import user_agent
     from delivery.egress import Policy, parse_destination
     from delivery.errors import DestinationRefused

@@ -9,7 +9,7 @@ from pytest_httpserver import HTTPServer
 
 from delivery.signing import generate_secret
 from gateway.receiving import verify
-from tests.gateway.cli.conftest import Cli
+from tests.gateway.cli.conftest import Cli, needs
 from tests.running import Gateway, Inbox, inbox
 
 ABSENT = "ep_00" + "0" * 22
@@ -42,7 +42,8 @@ def test_they_are_listed_and_shown(asking: Cli, endpoint: str, receiver: Inbox) 
     assert "404 not_found" in asking.err
 
 
-def test_one_is_paused_and_resumed(asking: Cli, endpoint: str) -> None:
+def test_one_is_paused_and_resumed(asking: Cli, whole: Gateway, endpoint: str) -> None:
+    needs(whole, "/v1/endpoints/{endpointId}/pause")
     assert json.loads(asking("endpoints", "pause", endpoint, "--json"))["paused"]
     [line] = [line for line in asking("endpoints", "list").splitlines() if endpoint in line]
     assert line.split()[2] == "paused"

@@ -61,6 +61,19 @@ def test_a_secret_of_the_environment(cli: Cli, body: str, monkeypatch: pytest.Mo
     cli("verify", body, *lines(headers))
 
 
+def test_a_text_is_for_x_signature(cli: Cli, body: str) -> None:
+    text = generate_secret("x-signature")
+    headers = json.loads(cli("sign", body, "--secret", text, "--secret", SECRET, "--json"))
+    assert set(headers) == {"webhook-id", "webhook-timestamp", "webhook-signature", "x-signature"}
+    for secrets in ([text], [SECRET], [SECRET, text]):
+        given = [part for each in secrets for part in ("--secret", each)]
+        assert "genuine" in cli("verify", body, *given, *lines(headers))
+    headers["x-signature"] = "0" * 64
+    asked = ["verify", body, "--secret", SECRET, "--secret", text, *lines(headers), "--json"]
+    said = json.loads(cli(*asked, code=1))
+    assert (said["part"], said["fault"]) == ("x-signature", "no_match")
+
+
 @pytest.mark.parametrize(
     ("changed", "arguments", "part", "fault"),
     [

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import get_args
 
+import click
 import pytest
 from pytest_httpserver import HTTPServer
 
 from delivery.signing import generate_secret
-from gateway.receiving import verify
+from gateway.cli.trigger import trigger
+from gateway.receiving import verify, verify_x_signature
+from gateway.schemas import Event
 from tests.gateway.cli.conftest import Cli
 from tests.running import Inbox, inbox
 
@@ -45,6 +49,25 @@ def test_a_given_secret_is_not_said(cli: Cli, receiver: Inbox, tmp_path: Path) -
     assert own == sent.read_bytes()
     assert verify(failed, headers, secret).type == "job.failed"
     assert json.loads(said.splitlines()[-1])["outcome"] == "delivered"
+
+
+def test_every_event_there_is() -> None:
+    [option] = [each for each in trigger.params if each.name == "event"]
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == get_args(Event)
+
+
+@pytest.mark.parametrize("signature", ["v1", "v1a", "x-signature"])
+def test_every_way_to_sign(cli: Cli, receiver: Inbox, signature: str) -> None:
+    said = json.loads(cli("trigger", receiver.url, "--signature", signature, "--json"))
+    [(headers, body)] = receiver.received
+    event = verify(body, headers, said["secrets"][0])
+    assert (event.data["status"], event.data["metadata"]) == ("completed", {"sample": True})
+    if signature == "x-signature":
+        assert verify_x_signature(body, headers, said["secrets"][1]) == event
+        assert "data" not in json.loads(body)
+    else:
+        assert len(said["secrets"]) == 1
 
 
 @pytest.mark.parametrize(
