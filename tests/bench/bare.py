@@ -17,8 +17,14 @@ import aiohttp
 import uvloop
 
 
-async def _post_all(urls: list[str], body: bytes, count: int, concurrency: int) -> float:
-    """POST `count` times to `urls` in turn, `concurrency` at once; return the seconds it took."""
+async def _post_all(
+    urls: list[str], body: bytes, count: int, concurrency: int
+) -> tuple[float, float]:
+    """POST `count` times to `urls` in turn, `concurrency` at once.
+
+    Returns:
+        The seconds it took, and those of processor time.
+    """
 
     async def sender(session: aiohttp.ClientSession, numbers: Iterator[int]) -> None:
         for number in numbers:
@@ -31,16 +37,15 @@ async def _post_all(urls: list[str], body: bytes, count: int, concurrency: int) 
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency)) as session:
         await posted(session, min(count, 4 * concurrency))  # connections, as those measured against
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         await posted(session, count)
-        return time.perf_counter() - began
+        return time.perf_counter() - began, time.process_time() - used
 
 
 def _main() -> None:
     given: dict[str, Any] = json.loads(sys.stdin.read())
     body = str(given["body"]).encode()
-    took = uvloop.run(_post_all(given["urls"], body, given["count"], given["concurrency"]))
-    used = time.process_time()
+    took, used = uvloop.run(_post_all(given["urls"], body, given["count"], given["concurrency"]))
     sys.stdout.write(json.dumps({"seconds": took, "processor": used}) + "\n")
 
 
