@@ -22,7 +22,7 @@ _MEBIBYTES_ALLOWED = 150
 
 async def p7(bench: Bench) -> Figure:
     """How late callbacks arrive while one endpoint hangs, against without it."""
-    queued, seconds, rounds = bench.pick(50_000, 500), bench.pick(10.0, 1.0), bench.pick(3, 1)
+    queued, seconds, rounds = bench.pick(50_000, 500), bench.pick(8.0, 1.0), bench.pick(5, 1)
     calm: list[list[float]] = []
     troubled: list[list[float]] = []
     async with sink(_HEALTHY + 1) as to:
@@ -35,9 +35,11 @@ async def p7(bench: Bench) -> Figure:
                 # The worst of its kind: one that was good, and so may have many attempts at once.
                 await backlog.add(bench.pick(100, 10) * (_HEALTHY + 1), body_of(_BODY))
                 await backlog.drained(_DRAIN)
+                await bench.around.settled()
                 calm.append(await _lateness(backlog, healthy, to, seconds))
                 await to.tell(hold=[to.ports[-1]])
                 await backlog.add(queued, body_of(_BODY), [hanging])
+                await bench.around.settled()
                 troubled.append(await _lateness(backlog, healthy, to, seconds))
                 await to.tell(hold=[])
     without, with_it = ([described(each)["p99"] for each in lists] for lists in (calm, troubled))

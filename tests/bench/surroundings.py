@@ -64,6 +64,10 @@ class Surroundings:
         """Forget all that is in the durable store, its file on disk included."""
         await self.store.client.flushall()
         await self.store.client.bgrewriteaof()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until the store does not rewrite its file, which it does by itself as that grows."""
         await self.until(self._rewritten, "the store's file is not rewritten")
 
     async def _rewritten(self) -> bool:
