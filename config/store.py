@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -128,6 +128,12 @@ def _assemble(package: str, name: str, seen: set[tuple[str, str]]) -> str:
 def partition_prefix(partition: int) -> str:
     """Return what every key of `partition` begins with; its hash tag keeps them in one slot."""
     return f"gw:{{p{partition:02d}}}:"
+
+
+def pairs(flat: Iterable[bytes]) -> dict[str, bytes]:
+    """Return a hash from the flat list of names and values that a script replies with."""
+    names = iter(flat)
+    return {name.decode(): value for name, value in zip(names, names, strict=True)}
 
 
 META_PREFIX = "gw:{meta}:"

@@ -12,9 +12,10 @@ from config.clock import SECOND
 from config.sections import DeliverySettings
 from config.settings import Settings
 from config.store import Store, agree_on_partitions, connect
+from delivery.bounds import Retention
 from delivery.egress import Policy
 from delivery.sealing import KeyRing
-from delivery.store import DeliveryStore, Retention
+from delivery.store import DeliveryStore
 
 PRODUCT = "async-request-reply-gateway"
 

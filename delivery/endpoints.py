@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, cast, get_args
 
 from config.ids import choose_partition, derived_id
 from delivery.egress import Destination
@@ -17,6 +17,40 @@ from delivery.signing import generate_secret
 SECRET_FIELDS: Mapping[Scheme, str] = {name: f"secret:{name}" for name in get_args(Scheme)}
 """The fields of an endpoint's hash that hold its secrets, by scheme."""
 
+MAX_DISABLED_URLS = 100
+"""How many disabled URLs an endpoint has at the most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisabledUrl:
+    """A URL that an endpoint's deliveries are not sent to.
+
+    Attributes:
+        url: sealed for `row`.
+        since: µs.
+        reason: `gone`: its receiver answered 410; `operator`: a person said so.
+    """
+
+    url: bytes
+    row: str
+    since: int
+    reason: Literal["gone", "operator"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """How an attempt failed that says something of its receiver.
+
+    Attributes:
+        at: µs.
+        outcome: as the attempt's record calls it.
+        status: the answer's status code, if there was an answer.
+    """
+
+    at: int
+    outcome: str
+    status: int | None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
@@ -25,13 +59,18 @@ class Endpoint:
     Attributes:
         origin: scheme, host and port that its URLs share.
         secrets: the signing secrets by scheme, each sealed for the row `id`.
-        paused: whether an operator holds its deliveries back.
+        paused_since: since when an operator holds its deliveries back; None when nobody does.
         limit: how many may be attempted at once; adapts to its answers.
+        max_limit: what an operator lets it grow to; None leaves it to the settings.
+        rate: attempts a second that an operator allows; None leaves it to the limit.
         inflight: how many are being attempted.
         waiting: how many wait.
+        breaker: `open`: it failed so often in a row that it gets one attempt at a time.
         consecutive_failures: what the breaker counts.
-        open_until: until when the breaker lets nothing through.
+        open_until: when the open breaker lets the next one through.
+        last_failure: None when there was none.
         succeeded_at: when it last answered 2xx.
+        disabled: URLs that nothing is sent to.
     """
 
     id: str
@@ -39,13 +78,41 @@ class Endpoint:
     origin: str
     created_at: int
     secrets: Mapping[Scheme, bytes]
-    paused: bool
+    paused_since: int | None
     limit: int
+    max_limit: int | None
+    rate: float | None
     inflight: int
     waiting: int
+    breaker: Literal["closed", "open"]
     consecutive_failures: int
     open_until: int | None
+    last_failure: Failure | None
     succeeded_at: int | None
+    disabled: tuple[DisabledUrl, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unset:
+    """What is not given stays as it is."""
+
+
+UNSET = Unset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What an operator says of an endpoint; None takes a bound of its own away.
+
+    Attributes:
+        rate: attempts a second.
+        max_limit: the most that may be attempted at once.
+        disabled: the URLs that are to be disabled, and no others; `disabled_url` names one.
+    """
+
+    rate: float | Unset | None = UNSET
+    max_limit: int | Unset | None = UNSET
+    disabled: Sequence[tuple[str, str, bytes]] | Unset = UNSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,25 +180,60 @@ def url_hash(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:24]
 
 
-def decode_endpoint(
-    endpoint_id: str, kept: Mapping[str, bytes], *, inflight: int, waiting: int
-) -> Endpoint:
-    """Return the endpoint that the hash fields `kept` describe."""
+def disabled_url(endpoint_id: str, url: str, ring: KeyRing) -> tuple[str, str, bytes]:
+    """Return what names `url` in a `Change`: its hash, the row it is sealed for, and it sealed."""
+    digest = url_hash(url)
+    # A row of its own: an endpoint's is that of its secrets, which must not open as a URL.
+    row = f"url:{endpoint_id}:{digest}"
+    return digest, row, ring.seal(url.encode(), row=row)
 
-    def instant(name: str) -> int | None:
+
+def decode_endpoint(
+    endpoint_id: str,
+    kept: Mapping[str, bytes],
+    *,
+    inflight: int,
+    waiting: int,
+    breaker_open: bool,
+    disabled: Sequence[bytes],
+) -> Endpoint:
+    """Return the endpoint that the hash fields `kept` and the entries `disabled` describe."""
+
+    def number(name: str) -> int | None:
         return int(kept[name]) if name in kept else None
 
+    urls = sorted(map(_disabled_url, disabled), key=lambda each: (each.since, each.row))
     return Endpoint(
         id=endpoint_id,
         tenant=kept["tenant"].decode(),
         origin=kept["origin"].decode(),
         created_at=int(kept["createdAt"]),
         secrets={name: kept[field] for name, field in SECRET_FIELDS.items() if field in kept},
-        paused="paused" in kept,
+        paused_since=number("paused"),
         limit=int(kept["limit"]),
+        max_limit=number("maxLimit"),
+        rate=float(kept["rate"]) if "rate" in kept else None,
         inflight=inflight,
         waiting=waiting,
+        breaker="open" if breaker_open else "closed",
         consecutive_failures=int(kept.get("failures", 0)),
-        open_until=instant("openUntil"),
-        succeeded_at=instant("succeededAt"),
+        open_until=number("openUntil"),
+        last_failure=_failure(kept["failure"]) if "failure" in kept else None,
+        succeeded_at=number("succeededAt"),
+        disabled=tuple(urls),
+    )
+
+
+def _failure(packed: bytes) -> Failure:
+    at, status, outcome = packed.decode().split(" ", 2)
+    return Failure(at=int(at), outcome=outcome, status=None if status == "-" else int(status))
+
+
+def _disabled_url(packed: bytes) -> DisabledUrl:
+    since, reason, row, url = packed.split(b" ", 3)
+    return DisabledUrl(
+        url=url,
+        row=row.decode(),
+        since=int(since),
+        reason=cast('Literal["gone", "operator"]', reason.decode()),
     )

@@ -7,6 +7,7 @@
     ├── DestinationRefused     a URL that no policy of ours accepts; told to the client at submit
     ├── HeaderRefused          a custom header that may not be sent; told to the client at submit
     ├── DestinationDenied      an address that may not be dialled; found when connecting
+    ├── TooManyEndpoints       a tenant has as many endpoints as it may; told to the client
     ├── TransportFailed        `delivery.engine`: no complete answer came
     └── AnswerTooLarge, SinkFailed   `delivery.fetch`: what was fetched could not be kept
 
@@ -68,6 +69,10 @@ class HeaderRefused(DeliveryError):
         super().__init__(detail)
         self.name = name
         self.detail = detail
+
+
+class TooManyEndpoints(DeliveryError):
+    """The tenant has as many endpoints as it may: nothing was kept."""
 
 
 class DestinationDenied(DeliveryError):

@@ -151,6 +151,9 @@ class Decision:
     breaker: Literal["good", "bad", "neutral"]
 
 
+_FAULTS_OF_OURS = frozenset({"interrupted", "unreadable", "internal_error"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempted:
     """An attempt that is over, ready to be recorded.
@@ -169,6 +172,12 @@ class Attempted:
     outcome: str
     took: int | None = None
     record: str
+
+    @property
+    def failure(self) -> str | None:
+        """What the receiver's failure is called; None when it took it, or nothing is said of it."""
+        took_it = isinstance(self.decision.verdict, Deliver)
+        return None if took_it or self.outcome in _FAULTS_OF_OURS else self.outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
 
-from config.clock import SECOND
 from config.ids import partition_of
-from config.store import Call, Store, load_script, partition_prefix
-from delivery.endpoints import SECRET_FIELDS, Endpoint, Registration, decode_endpoint
+from config.store import Call, pairs
+from delivery.bounds import Retired, decode_retired
+from delivery.endpoints import SECRET_FIELDS
+from delivery.endpointstore import EndpointStore
 from delivery.models import (
     Attempted,
     Batch,
@@ -30,22 +31,6 @@ from delivery.models import (
     State,
     Trigger,
 )
-
-MAX_ENDPOINTS_LISTED = 1_000
-"""How many of a tenant's endpoints one partition lists."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retention:
-    """How long ended deliveries are kept, in µs, and the most an endpoint's limit may grow to."""
-
-    delivered: int
-    dead: int
-    initial_limit: int = 8
-    max_limit: int = 64
-
-
-DEFAULT_RETENTION = Retention(delivered=3 * 86_400 * SECOND, dead=30 * 86_400 * SECOND)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,64 +64,8 @@ class Wanted:
     tenants: Mapping[str, int]
 
 
-class DeliveryStore:
-    """The deliveries and endpoints of all partitions."""
-
-    def __init__(
-        self, store: Store, partitions: int, retention: Retention = DEFAULT_RETENTION
-    ) -> None:
-        self._store = store
-        self.partitions = partitions
-        self.retention = retention
-
-    async def register_endpoint(self, registration: Registration) -> tuple[Endpoint, bool]:
-        """Make the endpoint unless it exists; return it, and whether it was made now."""
-        created, described = await self._run(
-            "register_endpoint",
-            partition_of(registration.id),
-            registration.id,
-            registration.tenant,
-            registration.origin,
-            registration.secret,
-            self.retention.initial_limit,
-            registration.scheme,
-            registration.scheme_secret,
-        )
-        return _endpoint(described), bool(created)
-
-    async def read_endpoint(self, endpoint_id: str) -> Endpoint | None:
-        """Return the endpoint, or None when there is none of that identifier."""
-        described = await self._run("read_endpoint", partition_of(endpoint_id), endpoint_id)
-        return _endpoint(described) if described else None
-
-    async def list_endpoints(self, tenant: str) -> list[Endpoint]:
-        """Return the tenant's endpoints, oldest first; at most a thousand of each partition."""
-        replies = await self._everywhere("list_endpoints", tenant, MAX_ENDPOINTS_LISTED)
-        found = (_endpoint(described) for reply in replies for described in reply)
-        return sorted(found, key=lambda endpoint: (endpoint.created_at, endpoint.id))
-
-    async def replace_secrets(
-        self, endpoint_id: str, scheme: Scheme, *, old: bytes, new: bytes
-    ) -> tuple[Endpoint, bool] | None:
-        """Give the endpoint other secrets for `scheme`, made of those it has.
-
-        Args:
-            endpoint_id: the endpoint.
-            scheme: whose secrets.
-            old: as they were read, sealed; empty for none.
-            new: sealed.
-
-        Returns:
-            The endpoint as it is now, and whether they are in place: they are not when somebody
-            else changed them since. None when there is no such endpoint.
-        """
-        reply = await self._run(
-            "replace_secrets", partition_of(endpoint_id), endpoint_id, scheme, old, new
-        )
-        if reply is None:
-            return None
-        done, described = reply
-        return _endpoint(described), bool(done)
+class DeliveryStore(EndpointStore):
+    """The deliveries of all partitions, and the endpoints they go to."""
 
     async def enqueue(self, message: Message) -> bool:
         """Make a delivery pending; False when it existed already.
@@ -187,6 +116,7 @@ class DeliveryStore:
             want.per_tenant,
             json.dumps(taken),
             self.retention.dead,
+            self.retention.host_limit,
         )
 
     async def record(self, attempts: Sequence[Attempted]) -> list[str]:
@@ -241,6 +171,23 @@ class DeliveryStore:
         state = await self._run("redeliver", partition_of(delivery_id), delivery_id, token)
         return cast("State", state.decode()) if state else None
 
+    async def retire(self, at_most: int) -> dict[int, Retired]:
+        """Take down what is too old or too much of ended deliveries, everywhere.
+
+        Args:
+            at_most: how many in each partition.
+        """
+        kept = self.retention
+        replies = await self._everywhere(
+            "retire",
+            at_most,
+            kept.ends,
+            kept.redelivery,
+            *(kept.dead, kept.dead_count, kept.dead_bytes),
+            *(kept.delivered, kept.delivered_count, kept.delivered_bytes),
+        )
+        return dict(enumerate(map(decode_retired, replies)))
+
     async def read(self, delivery_id: str) -> Delivery | None:
         """Return the delivery with its history, or None when there is none."""
         found = await self._run("read_delivery", partition_of(delivery_id), delivery_id, 0)
@@ -258,17 +205,6 @@ class DeliveryStore:
         rows = await self._run("list_dead", partition, after[0], after[1], limit)
         return [_delivery(row[1].decode(), row[2], row[3]) for row in rows]
 
-    def _call(self, name: str, partition: int, *args: str | bytes | int) -> Call:
-        return Call(load_script("delivery", name), partition_prefix(partition), args)
-
-    async def _run(self, name: str, partition: int, *args: str | bytes | int) -> Any:
-        return await self._store.run(self._call(name, partition, *args))
-
-    async def _everywhere(self, name: str, *args: str | bytes | int) -> list[Any]:
-        return await self._store.run_all(
-            [self._call(name, partition, *args) for partition in range(self.partitions)]
-        )
-
 
 def _recorded(attempt: Attempted) -> Iterator[str | int]:
     decision = attempt.decision
@@ -281,18 +217,7 @@ def _recorded(attempt: Attempted) -> Iterator[str | int]:
             verb, delay = "dead", 0
     yield from (attempt.id, attempt.claim, verb, reason, delay, decision.used, decision.step)
     yield "" if attempt.status is None else attempt.status
-    yield from (decision.limit, decision.breaker, attempt.record)
-
-
-def pairs(flat: Iterable[bytes]) -> dict[str, bytes]:
-    """Return a hash from the flat list of names and values that a script replies with."""
-    names = iter(flat)
-    return {name.decode(): value for name, value in zip(names, names, strict=True)}
-
-
-def _endpoint(described: list[Any]) -> Endpoint:
-    endpoint_id, flat, inflight, waiting = described
-    return decode_endpoint(endpoint_id.decode(), pairs(flat), inflight=inflight, waiting=waiting)
+    yield from (decision.limit, decision.breaker, attempt.failure or "", attempt.record)
 
 
 def _batch(reply: list[Any]) -> Batch:

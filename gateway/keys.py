@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from config.store import META_PREFIX, Argument, Call, Store, load_script
-from delivery.store import pairs
+from config.store import META_PREFIX, Argument, Call, Store, load_script, pairs
 from gateway.auth import ApiKey
 
 Place = tuple[int, str]

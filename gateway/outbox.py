@@ -12,8 +12,8 @@ from typing import Literal
 
 from config.clock import SECOND
 from config.ids import partition_of
+from config.store import pairs
 from delivery.models import Message
-from delivery.store import pairs
 from gateway.models import View
 from gateway.transitions import Transitions
 
@@ -113,17 +113,16 @@ class Outbox(Transitions):
         }
 
     async def sweep(
-        self, live: Iterable[str], *, lease: int, gap: int, at_most: int
+        self, live: Iterable[str], *, lease: int, at_most: int
     ) -> tuple[int, list[Overdue]]:
         """Bring back jobs whose lease ran out; return how many, and those to be ended instead.
 
         Args:
             live: the worker processes that live; a lease of another counts against its job.
             lease: µs.
-            gap: µs without sweeps after which the store is taken to have been away.
             at_most: how many of each kind in each partition.
         """
-        replies = await self._everywhere("sweep", lease, gap, at_most, *live)
+        replies = await self._everywhere("sweep", lease, at_most, *live)
         back: int = 0
         overdue: list[Overdue] = []
         for now, came_back, ended in replies:

@@ -34,7 +34,7 @@ _WINDOW_PER_THREAD = 2
 _AT_ONCE = 100
 _RENDERINGS = 5
 _GAPS_PER_LEASE = 3
-"""A lease is renewed with two thirds of it left: a shorter silence has not cost any holder his."""
+"""As `delivery/lua/quiet.lua` has it: after a longer time no lease is taken for lost."""
 
 _SWEEPS_PER_GAP = 3
 _GATHER = 0.002
@@ -142,9 +142,7 @@ class Relay:
     async def _sweep(self) -> None:
         self._beat("sweep")
         lease = int(self._services.settings.jobs.lease_seconds * SECOND)
-        # Without sweeps for several rounds of it, the store was away.
-        gap = lease // _GAPS_PER_LEASE
-        back, overdue = await self._outbox.sweep(self._live, lease=lease, gap=gap, at_most=_AT_ONCE)
+        back, overdue = await self._outbox.sweep(self._live, lease=lease, at_most=_AT_ONCE)
         if back:
             _log.warning("relay.jobs_came_back", extra={"count": back})
             self._wake.set()

@@ -11,9 +11,9 @@ from typing import Any
 from config.clock import StoreClock, SystemClock, rfc3339
 from config.settings import SettingsError, draft_settings, environment, load_settings
 from config.store import Store
+from delivery.bounds import DEFAULT_RETENTION
 from delivery.configure import key_ring, policy_of
 from delivery.errors import SealError
-from delivery.store import DEFAULT_RETENTION
 from gateway.artifacts import ArtifactError, ArtifactStore
 from gateway.deadletters import run_again, walk
 from gateway.models import Job, View

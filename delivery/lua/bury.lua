@@ -1,11 +1,16 @@
 -- include: endpoint
+-- include: gone
 -- include: notice
+-- include: shelf
 -- Fragment: a delivery's ends. Each leaves it in no schedule; the caller rescores its endpoint.
 local function unschedule(id, ep)
   for _, set in ipairs({'live', 'replay', 'inflight'}) do
     redis.call('ZREM', key('ep', ep, set), id)
   end
-  redis.call('ZREM', key('suspects'), id)
+  local suspects = key('ep', ep, 'suspects')
+  if redis.call('ZREM', suspects, id) == 1 and redis.call('EXISTS', suspects) == 0 then
+    redis.call('ZREM', key('suspects'), ep)
+  end
 end
 
 -- The queue of its endpoint that a delivery waits in: what is replayed waits behind all else.
@@ -14,24 +19,30 @@ local function queue_of(trigger, manual)
 end
 
 local function keep_for(id, retention)
-  redis.call('PEXPIRE', key('d', id), math.floor(retention / 1000))
-  redis.call('PEXPIRE', key('d', id, 'body'), math.floor(retention / 1000))
+  local life = math.floor((retention + TTL_MARGIN) / 1000)
+  redis.call('PEXPIRE', key('d', id), life)
+  redis.call('PEXPIRE', key('d', id, 'body'), life)
 end
 
--- pending -> dead. Keeps everything for `retention` µs; older dead letters leave the index, a few at a time. A test
--- is no letter: nobody waits for it, and nobody replays it.
+-- pending -> dead. Keeps everything for `retention` µs, or as long as the bounds of its tenant allow. A test is no
+-- letter: nobody waits for it, and nobody replays it.
 local function bury(id, ep, reason, retention)
   unschedule(id, ep)
-  redis.call('HDEL', key('d', id), 'claim', 'nextAt')
+  redis.call('HDEL', key('d', id), 'claim', 'nextAt', 'pausedBase')
   redis.call('HSET', key('d', id), 'state', 'dead', 'reason', reason, 'endedAt', now)
   keep_for(id, retention)
-  if redis.call('HGET', key('d', id), 'trigger') == 'test' then return end
+  local d = redis.call('HMGET', key('d', id), 'tenant', 'trigger')
+  if d[2] == 'test' then return shelve('delivered', d[1], id) end
   redis.call('ZADD', key('dead'), now, id)
+  shelve('dead', d[1], id)
   count('dead:' .. reason)
   if reason ~= 'disabled' then notice('delivery.exhausted', id, ep, reason) end
-  for _, old in ipairs(redis.call('ZRANGEBYSCORE', key('dead'), '-inf', now - retention, 'LIMIT', 0, 20)) do
-    redis.call('ZREM', key('dead'), old)
-  end
+end
+
+-- Out of what has ended, to begin anew or to go for good. The caller sees to its keys.
+local function exhume(id)
+  redis.call('ZREM', key('dead'), id)
+  unshelve(id)
 end
 
 -- The attempt that a person asked for is over, and the delivery is what it was before. It is kept for as long as

@@ -5,30 +5,22 @@
 --      4 lease in µs, 5 free slots for unproven endpoints, 6 1 if the process may take a suspect,
 --      7 deliveries per endpoint and turn, 8 slots of an endpoint, 9 slots of a tenant (both of this process),
 --      10 JSON {"endpoints": {id: free}, "tenants": {name: free}} of those with slots taken,
---      11 dead retention in µs
+--      11 dead retention in µs, 12 attempts at once to one host, whichever tenants' endpoints they are for
 -- Demands nothing. The last batch of each process is kept: the same sequence gets the same batch again.
--- Returns {now, next (µs: when something falls due, -1 never), rows, endpoints}
+-- Returns {now, next (µs: when something falls due, -1 never), rows, endpoints, 1 if more is ready}
 --   row: {delivery, claim, attempt number, hash fields, body, 1 if a suspect}
 --   endpoint: {endpoint, 1 if proven, sealed secrets for v1, v1a, x-signature; nil where it has none}
 -- include: bury
 local process, sequence, wanted, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local unproven_free, suspect_free, few = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local endpoint_slots, tenant_slots = tonumber(ARGV[8]), tonumber(ARGV[9])
-local taken, retention = cjson.decode(ARGV[10]), tonumber(ARGV[11])
+local taken, retention, host_limit = cjson.decode(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 local SUSPECT_AFTER, POISON_AFTER = 2, 5
 local HEARTBEAT_LOST = 10 * 1000000
-local QUIET_GAP = 5 * 1000000
-local SCAN, PASS = 64, 512
+local SCAN, PASS, SUSPECT_SCAN = 64, 512, 16
 
--- When nobody swept for a while the store was away, and leases of healthy processes ran out unrenewed: wait
--- one whole lease before any is taken for lost.
 local function heartbeat()
-  local last = tonumber(redis.call('GET', key('swept')) or now)
-  redis.call('SET', key('swept'), now)
-  if now - last > QUIET_GAP then
-    quiet_until = now + lease
-    redis.call('SET', key('quiet'), quiet_until, 'PX', math.ceil(lease / 1000))
-  end
+  quiet_until = sweep_begins('deliveries', lease)
   redis.call('ZADD', key('procs'), now, process)
   redis.call('ZREMRANGEBYSCORE', key('procs'), '-inf', now - 86400 * 1000000)
 end
@@ -55,7 +47,8 @@ local function reap(id, ep)
   elseif lost >= POISON_AFTER then
     bury(id, ep, 'poison', retention)
   elseif lost >= SUSPECT_AFTER then
-    redis.call('ZADD', key('suspects'), now, id)
+    redis.call('ZADD', key('ep', ep, 'suspects'), now, id)
+    redis.call('ZADD', key('suspects'), 'NX', turn(), ep)
   else
     redis.call('ZADD', key('ep', ep, queue_of(d[3], d[4])), now, id)
   end
@@ -68,89 +61,127 @@ local function reap_expired(ep)
 end
 
 local ROW = {'ep', 'tenant', 'url', 'headers', 'tags', 'trigger', 'used', 'step', 'bornAt', 'claim', 'n', 'lost',
-  'manual', 'scheme', 'traceparent'}
-local rows, endpoints, seen = {}, {}, {}
+  'manual', 'scheme', 'traceparent', 'state', 'urlHash', 'pausedBase'}
+local rows, endpoints, paused_for = {}, {}, {}
 
-local function hand_out(id)
-  local d = redis.call('HMGET', key('d', id), unpack(ROW))
-  local ep = d[1]
-  if not ep or not d[10] then return end
+local function introduce(ep)
+  if paused_for[ep] then return end
+  local e = redis.call('HMGET', key('ep', ep), 'succeededAt', 'secret:v1', 'secret:v1a', 'secret:x-signature', 'paused',
+    'pausedFor')
+  paused_for[ep] = paused_total(e[5], e[6])
+  endpoints[#endpoints + 1] = {ep, is_proven(e[1]) and 1 or 0, e[2], e[3], e[4]}
+end
+
+-- `d` is its row. Time that its endpoint was paused does not count towards its age.
+local function hand_out(id, d)
+  introduce(d[1])
   if d[13] then d[6] = 'manual' end
-  if not seen[ep] then
-    seen[ep] = true
-    local e = redis.call('HMGET', key('ep', ep), 'succeededAt', 'secret:v1', 'secret:v1a', 'secret:x-signature')
-    endpoints[#endpoints + 1] = {ep, is_proven(e[1]) and 1 or 0, e[2], e[3], e[4]}
-  end
+  d[9] = tonumber(d[9]) + paused_for[d[1]] - (tonumber(d[18]) or 0)
   local suspect = (tonumber(d[12]) or 0) >= SUSPECT_AFTER and 1 or 0
   rows[#rows + 1] = {id, d[10], d[11], d, redis.call('GET', key('d', id, 'body')) or '', suspect}
 end
 
 -- Its holder counts the lease from the request that is answered, not from the one whose reply was lost.
 local function give_again(id, at)
-  local d = redis.call('HMGET', key('d', id), 'ep', 'claim')
-  if d[2] ~= process .. ':' .. sequence .. ':' .. at then return end
+  local d = redis.call('HMGET', key('d', id), unpack(ROW))
+  if not d[1] or d[10] ~= process .. ':' .. sequence .. ':' .. at then return end
   redis.call('ZADD', key('ep', d[1], 'inflight'), 'XX', now + lease, id)
   rescore(d[1])
-  hand_out(id)
+  hand_out(id, d)
 end
 
 local batch = {}
--- Waiting -> held under a claim. False when there was nothing to hold. What a person asked for, a test included,
--- goes out even to a URL that answered 410: that is the way to see whether it still does.
-local function take(id, ep, source)
-  redis.call('ZREM', source, id)
-  local d = redis.call('HMGET', key('d', id), 'state', 'urlHash', 'manual', 'trigger')
-  if d[1] ~= 'pending' and not d[3] then return false end
-  if not d[3] and d[4] ~= 'test' and redis.call('SISMEMBER', key('ep', ep, 'gone'), d[2]) == 1 then
+-- Waiting -> held under a claim. What a person asked for, a test included, goes out even to a disabled URL: that is
+-- the way to see whether it still answers 410.
+local function take(id, ep, has_gone)
+  local d = redis.call('HMGET', key('d', id), unpack(ROW))
+  if d[16] ~= 'pending' and not d[13] then return false end
+  if has_gone and not d[13] and d[6] ~= 'test' and is_disabled(ep, d[17]) then
     bury(id, ep, 'disabled', retention)
     return false
   end
   batch[#batch + 1] = id
-  redis.call('ZADD', key('ep', ep, 'inflight'), now + lease, id)
-  redis.call('HSET', key('d', id), 'claim', process .. ':' .. sequence .. ':' .. #batch)
-  redis.call('HINCRBY', key('d', id), 'n', 1)
+  d[10], d[11] = process .. ':' .. sequence .. ':' .. #batch, (tonumber(d[11]) or 0) + 1
+  redis.call('HSET', key('d', id), 'claim', d[10], 'n', d[11])
+  hand_out(id, d)
   return true
 end
 
 local function take_from(set, ep, at_most)
-  local source, got = key('ep', ep, set), 0
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', source, '-inf', now, 'LIMIT', 0, at_most)) do
-    if take(id, ep, source) then got = got + 1 end
+  local source = key('ep', ep, set)
+  local due = redis.call('ZRANGEBYSCORE', source, '-inf', now, 'LIMIT', 0, at_most)
+  if #due == 0 then return 0 end
+  redis.call('ZREM', source, unpack(due))
+  local has_gone = redis.call('EXISTS', key('ep', ep, 'gone')) == 1
+  local held = {}
+  for _, id in ipairs(due) do
+    if take(id, ep, has_gone) then
+      held[#held + 1] = now + lease
+      held[#held + 1] = id
+    end
   end
-  return got
+  if #held > 0 then redis.call('ZADD', key('ep', ep, 'inflight'), unpack(held)) end
+  return #held / 2
 end
 
--- One endpoint's turn: what is lost comes back, a few that are due go out, and it queues up again.
-local function serve(ep, at_most)
+-- How many attempts may begin: as its own limit, breaker and rate have it, and as its host has. The second is what
+-- the first is cut down to, 0 if the host is to blame that it is.
+local function room(ep, e)
+  local open_until = math.max(tonumber(e.open_until) or 0, rate_opens(e.rate, e.tat))
+  if e.paused or open_until > now then return 0 end
+  local busy = redis.call('ZCARD', key('ep', ep, 'inflight'))
+  local own = math.min(limit_now(e.limit, e.failures) - busy, rate_free(e.rate, e.tat))
+  if own <= 0 then return 0 end
+  local load = read_host(e.host)
+  return own, host_limit - load.total + (load.counts[ep] or 0) - busy
+end
+
+local function read_endpoint(ep)
+  local e = redis.call('HMGET', key('ep', ep), 'origin', 'limit', 'failures', 'openUntil', 'paused', 'rate', 'tat')
+  return {host = host_of(e[1] or ''), limit = e[2], failures = e[3], open_until = e[4], paused = e[5], rate = e[6],
+    tat = e[7]}
+end
+
+-- One endpoint's turn: what is lost comes back, a few that are due go out, and it queues up again: for its host, in
+-- the place it had, when that is full.
+local function serve(ep, at_most, set)
   reap_expired(ep)
-  local e = redis.call('HMGET', key('ep', ep), 'limit', 'failures', 'openUntil', 'paused')
-  local limit = breaker_open(e[2]) and 1 or tonumber(e[1]) or 1
-  local free = math.min(at_most, few, limit - redis.call('ZCARD', key('ep', ep, 'inflight')))
-  local got = 0
-  if free > 0 and not e[4] and (tonumber(e[3]) or 0) <= now then
+  local e = read_endpoint(ep)
+  local own, of_host = room(ep, e)
+  local got, full = 0, own > 0 and of_host <= 0
+  if own > 0 and not full then
+    local free = math.min(at_most, few, own, of_host)
     got = take_from('live', ep, free)
     if got < free then got = got + take_from('replay', ep, free - got) end
+    rate_spend(ep, e.rate, e.tat, got)
+  elseif full then
+    block(e.host, ep, host_limit, redis.call('ZSCORE', set, ep) or turn())
   end
-  redis.call('ZREM', key('ready:proven'), ep)
-  redis.call('ZREM', key('ready:unproven'), ep)
+  redis.call('ZREM', set, ep)
   rescore(ep)
-  return got
+  return got, full
 end
+
+local cut_short = false
 
 -- Endpoints in turn, as long as there are slots. A tenant at its share is passed over while others wait, and
 -- served after them; an endpoint at its share goes to the tail.
 local function serve_ready(set, free)
   local passed, order, turns_given, served = {}, {}, 0, 0
   local function give(ep, most, own, share)
-    local got = serve(ep, most)
+    local got, full = serve(ep, most, set)
     taken.endpoints[ep], taken.tenants[redis.call('HGET', key('ep', ep), 'tenant') or ''] = own - got, share - got
-    free, served, turns_given = free - got, served + got, turns_given + 1
+    free, served = free - got, served + got
+    if not full then turns_given = turns_given + 1 end
   end
-  for _ = 1, PASS do
+  for pass = 1, PASS do
     if free <= 0 then return served end
-    if turns_given >= SCAN then break end
     local ep = redis.call('ZRANGE', set, 0, 0)[1]
     if not ep then break end
+    if turns_given >= SCAN or pass == PASS then
+      cut_short = true
+      break
+    end
     local tenant = redis.call('HGET', key('ep', ep), 'tenant') or ''
     local own = taken.endpoints[ep] or endpoint_slots
     local share = taken.tenants[tenant] or tenant_slots
@@ -179,15 +210,26 @@ local function serve_ready(set, free)
   return served
 end
 
+-- The first suspect whose endpoint may be sent to. Each endpoint looked at goes to the tail, so that those which wait
+-- for something hold up no other.
 local function serve_suspect()
-  local id = redis.call('ZRANGE', key('suspects'), 0, 0)[1]
-  if not id then return end
-  local ep = redis.call('HGET', key('d', id), 'ep')
-  if not ep then
-    redis.call('ZREM', key('suspects'), id)
-  elseif take(id, ep, key('suspects')) then
-    rescore(ep)
+  local seen = {}
+  for _ = 1, SUSPECT_SCAN do
+    local ep = redis.call('ZRANGE', key('suspects'), 0, 0)[1]
+    if not ep or seen[ep] then return 0 end
+    seen[ep] = true
+    redis.call('ZADD', key('suspects'), turn(), ep)
+    local e = read_endpoint(ep)
+    local own, of_host = room(ep, e)
+    if own > 0 and of_host > 0 then
+      local got = take_from('suspects', ep, 1)
+      rate_spend(ep, e.rate, e.tat, got)
+      if redis.call('EXISTS', key('ep', ep, 'suspects')) == 0 then redis.call('ZREM', key('suspects'), ep) end
+      rescore(ep)
+      if got > 0 then return got end
+    end
   end
+  return 0
 end
 
 local held = redis.call('HMGET', key('batch', process), 'sequence', 'ids')
@@ -200,13 +242,13 @@ else
     reap_expired(ep)
     rescore(ep)
   end
-  if suspect_free > 0 and wanted > 0 then serve_suspect() end
-  local room = wanted - #batch
+  local may_suspect = suspect_free > 0 and wanted > 0
+  local left = wanted
+  if may_suspect then left = left - serve_suspect() end
   -- The unproven come first with a quarter of what is free, so that neither kind can starve the other.
-  local unproven = serve_ready(key('ready:unproven'), math.min(unproven_free, math.ceil(room / 4)))
-  local proven = serve_ready(key('ready:proven'), room - unproven)
-  serve_ready(key('ready:unproven'), math.min(room - unproven - proven, unproven_free - unproven))
-  for _, id in ipairs(batch) do hand_out(id) end
+  local unproven = serve_ready(key('ready:unproven'), math.min(unproven_free, math.ceil(left / 4)))
+  local proven = serve_ready(key('ready:proven'), left - unproven)
+  serve_ready(key('ready:unproven'), math.min(left - unproven - proven, unproven_free - unproven))
   redis.call('HSET', key('batch', process), 'sequence', sequence,
     'ids', #batch == 0 and '[]' or cjson.encode(batch))
   redis.call('PEXPIRE', key('batch', process), math.ceil(lease / 1000))
@@ -215,5 +257,9 @@ local next_at = head_score(key('agenda'))
 if #rows < wanted then
   redis.call('SET', key('sleeping'), next_at or now + 3600 * 1000000, 'PX', 60000)
 end
-local more = redis.call('EXISTS', key('ready:proven'), key('ready:unproven'), key('suspects'))
-return {now, next_at or -1, rows, endpoints, more}
+-- What was not come to is due now. A suspect is more to come only for who may take none at the moment: who may has
+-- taken what could be.
+if cut_short and #rows < wanted then next_at = now end
+local more = redis.call('EXISTS', key('ready:proven'), key('ready:unproven'))
+if suspect_free <= 0 then more = more + redis.call('EXISTS', key('suspects')) end
+return {now, next_at or -1, rows, endpoints, more > 0 and 1 or 0}

@@ -1,59 +1,117 @@
 -- include: base
+-- include: quiet
+-- include: rate
+-- include: host
 -- Fragment: an endpoint's place in the schedule.
 --
 -- Keys of an endpoint `e`:
 --   ep:<e>            hash: tenant, origin, secret:<scheme> (sealed: the newest and those in their overlap), createdAt,
---                     limit, failures, opens, openUntil, halvedAt, succeededAt, paused
+--                     limit, failures, opens, openUntil, halvedAt, succeededAt, failure (the last one: when, status
+--                     code or -, what it is called), paused (since when), pausedFor (µs of pauses that are over), rate
+--                     (attempts a second), tat (see `rate`), maxLimit (the most that limit may be)
 --   ep:<e>:live       zset of deliveries waiting, by the instant they are due
 --   ep:<e>:replay     the same, of replayed ones; served behind `live`
 --   ep:<e>:inflight   zset of deliveries being attempted, by the end of their lease
---   ep:<e>:gone       set of hashes of URLs that answered 410
+--   ep:<e>:suspects   zset of deliveries waiting that processes died of, by turn
+--   ep:<e>:gone       hash of disabled URLs, by their hash; see `gone`
 -- Keys of the partition:
+--   eps:<tenant>                   set of a tenant's endpoints
 --   ready:proven, ready:unproven   zsets of endpoints with something to do now, by turn
+--   suspects                       zset of endpoints with suspects, by turn
 --   agenda                         zset of endpoints by the instant at which to look at them again
 --   procs                          zset of delivery processes by their last heartbeat
 --   sleeping                       until when a process with free slots means to sleep; absent when none does
 --   breakers                       zset of endpoints whose breaker is open, by until when it lets nothing through
---   quiet                          until when no lease is taken for lost
 local BREAKER_FAILURES = 5
 local PROVEN_FOR = 3600 * 1000000
 
 local made_ready = false
-local quiet_until = tonumber(redis.call('GET', key('quiet')) or 0)
+local quiet_until = quiet_until_of('deliveries')
 
 local function is_proven(succeeded_at)
   return succeeded_at and now - tonumber(succeeded_at) < PROVEN_FOR
+end
+
+local function ready_set(succeeded_at)
+  return is_proven(succeeded_at) and key('ready:proven') or key('ready:unproven')
 end
 
 local function breaker_open(failures)
   return (tonumber(failures) or 0) >= BREAKER_FAILURES
 end
 
+-- How many may be attempted at once.
+local function limit_now(limit, failures)
+  return breaker_open(failures) and 1 or tonumber(limit) or 1
+end
+
+-- For how long an endpoint has been paused in all. Of a delivery's age only what is more than it was at its birth is
+-- taken off, so that a pause is told of once, whatever waits.
+local function paused_total(paused, paused_for)
+  return (tonumber(paused_for) or 0) + (paused and now - tonumber(paused) or 0)
+end
+
+-- What a delivery that is born now is to keep; nil when that is 0.
+local function paused_base(ep)
+  local e = redis.call('HMGET', key('ep', ep), 'paused', 'pausedFor')
+  local total = paused_total(e[1], e[2])
+  return total > 0 and total or nil
+end
+
+-- Slots of the host came free: those that wait for them are ready, the longest first, in the place they had.
+local function admit(host, load)
+  local blocked, free = key('host', host, 'blocked'), load.limit - load.total
+  if free > 0 then
+    local first = redis.call('ZRANGE', blocked, 0, free - 1, 'WITHSCORES')
+    for at = 1, #first, 2 do
+      redis.call('ZREM', blocked, first[at])
+      redis.call('ZREM', key('agenda'), first[at])
+      redis.call('ZADD', ready_set(redis.call('HGET', key('ep', first[at]), 'succeededAt')), first[at + 1], first[at])
+      made_ready = true
+    end
+  end
+  if redis.call('EXISTS', blocked) == 0 then redis.call('HDEL', key('host', host), 'limit') end
+end
+
 -- Every script that touches an endpoint ends with this: one place for it, or none.
---   nothing to do                     -> absent
---   due now and below its limit       -> ready, at the tail if it was not ready before
---   full                              -> agenda, at its earliest lease end
---   breaker open, or due later        -> agenda, at that instant
+--   unknown, paused, or nothing to do   -> absent
+--   due now and below its limit         -> ready, at the tail if it was not ready before; while others wait for its
+--                                          host, behind them, and in the agenda lest it be forgotten
+--   full                                -> agenda, at its earliest lease end
+--   breaker open, at its rate, or later -> agenda, at that instant
 local function rescore(id)
-  local e = redis.call('HMGET', key('ep', id), 'limit', 'failures', 'openUntil', 'succeededAt', 'paused')
+  local e = redis.call('HMGET', key('ep', id), 'origin', 'limit', 'failures', 'openUntil', 'succeededAt', 'paused',
+    'rate', 'tat')
+  if not e[1] then return end
   local inflight = key('ep', id, 'inflight')
   local lease = head_score(inflight)
+  local busy = lease and redis.call('ZCARD', inflight) or 0
   if lease and lease < quiet_until then lease = quiet_until end
   local at
-  if not e[5] then
+  if not e[6] then
     local live, replay = head_score(key('ep', id, 'live')), head_score(key('ep', id, 'replay'))
     at = live and replay and math.min(live, replay) or live or replay
     if at then
-      local limit = breaker_open(e[2]) and 1 or tonumber(e[1]) or 1
-      at = math.max(at, tonumber(e[3]) or 0)
-      if lease and redis.call('ZCARD', inflight) >= limit then at = lease end
+      at = math.max(at, tonumber(e[4]) or 0, rate_opens(e[7], e[8]))
+      if busy >= limit_now(e[2], e[3]) then at = lease end
     end
   end
   if lease and (not at or lease < at) then at = lease end
 
   local ready, other = key('ready:unproven'), key('ready:proven')
-  if is_proven(e[4]) then ready, other = other, ready end
+  if is_proven(e[5]) then ready, other = other, ready end
   redis.call('ZREM', other, id)
+  local host = host_of(e[1])
+  local load = note_busy(host, id, busy)
+  if load.limit then
+    -- A lease that ran out is looked at whether the host is full or not.
+    if at and at <= now and not (lease and lease <= now) and not redis.call('ZSCORE', ready, id) then
+      block(host, id, load.limit, turn())
+      at = math.min(lease or math.huge, now + HOST_AGAIN)
+    else
+      redis.call('ZREM', key('host', host, 'blocked'), id)
+    end
+  end
   if at and at <= now then
     redis.call('ZREM', key('agenda'), id)
     if redis.call('ZADD', ready, 'NX', turn(), id) == 1 then made_ready = true end
@@ -65,6 +123,7 @@ local function rescore(id)
       redis.call('ZREM', key('agenda'), id)
     end
   end
+  if load.limit then admit(host, load) end
 end
 
 -- Wakes the delivery processes that sleep (`sleeping` holds until when) if there is something to do before that.

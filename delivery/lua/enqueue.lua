@@ -1,16 +1,17 @@
 -- include: bury
 -- Fragment: nothing -> pending. A delivery that exists already stays as it is, so that the transition which
--- owes it may run twice.
+-- owes it may run twice. To a disabled URL, or an endpoint that was deleted meanwhile, it is dead at once.
 --
 -- Keys of a delivery `d`:
---   d:<d>        hash: ep, tenant, url, urlHash, headers, tags, scheme (absent for v1), traceparent, trigger
---                (absent for the schedule), state, reason, createdAt, bornAt (since
---                when its age counts), n (attempts made), used (of the budget), step (of the schedule), nextAt,
---                claim, settled (the claim last recorded), lost (leases whose process died), lastStatus,
---                endedAt, a<n> (the record of attempt n; the last 20), manual (it has ended, and a person asked for
---                one attempt more), keepUntil (when it would have gone but for that, in ms), asked (the last wish of
---                that kind)
+--   d:<d>        hash: ep, tenant, url, urlHash, headers, tags, scheme (absent for v1), traceparent, trigger (absent for
+--                the schedule), state, reason, createdAt, bornAt (since when its age counts), pausedBase (how long its
+--                endpoint had been paused by then), n (attempts made), used (of the budget), step (of the schedule),
+--                nextAt, claim, settled (the claim last recorded), lost (leases whose process died), lastStatus,
+--                endedAt, a<n> (the record of attempt n; the last 20), manual (it has ended, and a person asked for one
+--                attempt more), keepUntil (when it would have gone but for that, in ms), asked (the last wish of that
+--                kind), shelved (see `shelf`)
 --   d:<d>:body   the bytes to send
+--   d:<d>:end    its state and when it ended, of one that was taken down before its time; see `retire`
 local function enqueue(m)
   if redis.call('EXISTS', key('d', m.id)) == 1 then return 0 end
   redis.call('HSET', key('d', m.id), 'ep', m.ep, 'tenant', m.tenant, 'url', m.url, 'urlHash', m.url_hash,
@@ -20,11 +21,14 @@ local function enqueue(m)
   if m.traceparent and m.traceparent ~= '' then redis.call('HSET', key('d', m.id), 'traceparent', m.traceparent) end
   if m.trigger and m.trigger ~= 'schedule' then redis.call('HSET', key('d', m.id), 'trigger', m.trigger) end
   redis.call('SET', key('d', m.id, 'body'), m.body)
-  if m.trigger ~= 'test' and redis.call('SISMEMBER', key('ep', m.ep, 'gone'), m.url_hash) == 1 then
+  local is_unwanted = m.trigger ~= 'test' and is_disabled(m.ep, m.url_hash)
+  if is_unwanted or redis.call('EXISTS', key('ep', m.ep)) == 0 then
     bury(m.id, m.ep, 'disabled', m.retention)
-  else
-    redis.call('ZADD', key('ep', m.ep, 'live'), now, m.id)
-    rescore(m.ep)
+    return 1
   end
+  local base = paused_base(m.ep)
+  if base then redis.call('HSET', key('d', m.id), 'pausedBase', base) end
+  redis.call('ZADD', key('ep', m.ep, 'live'), now, m.id)
+  rescore(m.ep)
   return 1
 end

@@ -5,7 +5,8 @@
 --   operator           the operator's endpoint; absent where nobody is to be told
 --   operator:notices   list of notices, oldest first; the newest thousand
 --   stats              hash of counters that only rise: dead:<reason> (deliveries that died), lost (leases that ran
---                      out), dropped (notices that the list had no room for)
+--                      out), dropped (notices that the list had no room for), retired:<kind>:<cause> (deliveries
+--                      taken down; see `retire`)
 local NOTICES_KEPT = 1000
 
 local function count(name, by)

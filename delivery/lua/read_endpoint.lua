@@ -1,6 +1,6 @@
 #!lua flags=no-writes,allow-oom
 -- KEYS 1 partition prefix
 -- ARGV 1 endpoint
--- Returns {endpoint, its hash, inflight, waiting}, or nil when unknown
+-- Returns the endpoint as `describe` has it, or nil when unknown
 -- include: describe
-return describe(ARGV[1])
+return describe(ARGV[1], GONE_MOST)

@@ -8,7 +8,7 @@
 local id, field = ARGV[1], 'secret:' .. ARGV[2]
 if redis.call('EXISTS', key('ep', id)) == 0 then return nil end
 local kept = redis.call('HGET', key('ep', id), field) or ''
-if kept == ARGV[4] then return {1, describe(id)} end
-if kept ~= ARGV[3] then return {0, describe(id)} end
+if kept == ARGV[4] then return {1, describe(id, GONE_MOST)} end
+if kept ~= ARGV[3] then return {0, describe(id, GONE_MOST)} end
 redis.call('HSET', key('ep', id), field, ARGV[4])
-return {1, describe(id)}
+return {1, describe(id, GONE_MOST)}

@@ -2,16 +2,18 @@
 -- dead -> pending: attempts begin anew under the same identifier, behind live traffic; history stays.
 -- KEYS 1 partition prefix
 -- ARGV deliveries
--- Demands `dead`; of any other state nothing changes, so running twice replays once.
--- Returns for each: the state it was in, or '' when unknown
+-- Demands `dead`, and an endpoint that was not deleted; else nothing changes. Running twice replays once.
+-- Returns for each: the state it was in, or '' when it or its endpoint is unknown
 -- include: bury
 local states = {}
 for _, id in ipairs(ARGV) do
   local d = redis.call('HMGET', key('d', id), 'state', 'ep', 'manual', 'claim')
-  if d[1] == 'dead' then
-    redis.call('ZREM', key('dead'), id)
+  local has_endpoint = d[2] and redis.call('EXISTS', key('ep', d[2])) == 1
+  if d[1] == 'dead' and has_endpoint then
+    exhume(id)
     redis.call('HDEL', key('d', id), 'reason', 'endedAt', 'used', 'step', 'lost', 'manual', 'keepUntil')
-    redis.call('HSET', key('d', id), 'state', 'pending', 'trigger', 'replay', 'bornAt', now, 'nextAt', now)
+    redis.call('HSET', key('d', id), 'state', 'pending', 'trigger', 'replay', 'bornAt', now, 'nextAt', now,
+      'pausedBase', paused_base(d[2]) or 0)
     redis.call('PERSIST', key('d', id))
     redis.call('PERSIST', key('d', id, 'body'))
     -- An attempt that a person asked for, and that is under way, is the first of those that begin now.
@@ -21,7 +23,7 @@ for _, id in ipairs(ARGV) do
     end
     rescore(d[2])
   end
-  states[#states + 1] = d[1] or ''
+  states[#states + 1] = has_endpoint and d[1] or ''
 end
 announce()
 return states

@@ -14,7 +14,7 @@ for _, name in ipairs({'delivery', 'notice', 'beginning'}) do
   local ep = delivery and redis.call('HGET', key('d', delivery), 'ep')
   if ep then
     unschedule(delivery, ep)
-    redis.call('ZREM', key('dead'), delivery)
+    exhume(delivery)
     redis.call('DEL', key('d', delivery), key('d', delivery, 'body'))
     rescore(ep)
   end

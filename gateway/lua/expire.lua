@@ -7,20 +7,25 @@
 -- include: bury_job
 local life, after_callback, at_most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local RECHECK = 60 * 1000000
+-- What ended sooner than this after the job leaves no note when it is taken down before its time.
+local SOON = 2 * 60 * 1000000
 
 -- When the results may go, given how the callback stands.
-local function may_go_at(delivery, expires_at)
+local function may_go_at(delivery, expires_at, completed_at)
   if not delivery then return expires_at end
   local d = redis.call('HMGET', key('d', delivery), 'state', 'endedAt')
   if d[1] == 'pending' then return now + RECHECK end
+  if not d[1] then
+    d[2] = string.match(redis.call('GET', key('d', delivery, 'end')) or '', '%d+$') or completed_at + SOON
+  end
   if not d[2] then return expires_at end
   return math.max(expires_at, tonumber(d[2]) + after_callback)
 end
 
 local due = redis.call('ZRANGEBYSCORE', key('expiry'), '-inf', now, 'LIMIT', 0, at_most)
 for _, id in ipairs(due) do
-  local job = redis.call('HMGET', key('j', id), 'status', 'delivery', 'expiresAt')
-  local at = job[1] and may_go_at(job[2], tonumber(job[3])) or now
+  local job = redis.call('HMGET', key('j', id), 'status', 'delivery', 'expiresAt', 'completedAt')
+  local at = job[1] and may_go_at(job[2], tonumber(job[3]), tonumber(job[4])) or now
   if not job[1] then
     redis.call('ZREM', key('expiry'), id)
   elseif at > now then

@@ -1,4 +1,5 @@
 -- include: outbox
+-- include: delivery/gone
 -- Fragment: a job's hash `j:<job>`, as `gateway/models.py` names its members, and besides:
 --   rev         rises with every change
 --   claim       who works on it
@@ -67,11 +68,11 @@ local function callback_state(id)
   local job = redis.call('HMGET', key('j', id), 'delivery', 'endpoint', 'urlHash')
   if job[1] then
     local d = redis.call('HMGET', key('d', job[1]), 'state', 'reason', 'n', 'lastStatus', 'nextAt')
-    -- Dead deliveries outlive their job, delivered ones need not.
-    if not d[1] then d[1] = 'delivered' end
+    -- One that left before its time left a note unless it was delivered at once; what is older has outlived its job.
+    if not d[1] then d[1] = string.match(redis.call('GET', key('d', job[1], 'end')) or '', '^%l+') or 'delivered' end
     return d
   end
-  if job[2] and redis.call('SISMEMBER', key('ep', job[2], 'gone'), job[3]) == 1 then
+  if job[2] and is_disabled(job[2], job[3]) then
     return {'dead', 'disabled', 0, false, false}
   end
   return {}

@@ -1,31 +1,20 @@
 #!lua flags=allow-oom
 -- Finds the jobs that time has run out for: leases that lapsed, waits that took too long.
 -- KEYS 1 partition prefix
--- ARGV 1 lease in µs, 2 µs without sweeps after which the store was away, 3 at most how many of each kind,
---      then the worker processes that live
+-- ARGV 1 lease in µs, 2 at most how many of each kind, then the worker processes that live
 -- Demands `processing` with a lapsed lease: with attempts left it is pending again, at once; else it is for the
 -- caller to end, under the claim it is held by. Demands `pending` past its deadline: for the caller to end.
 -- Returns {now, how many came back, {job, reason to end it, view} for each that must be ended}
 -- include: job
-local lease, quiet_gap, at_most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+-- include: delivery/quiet
+local lease, at_most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local POISON_AFTER = 5
 local live = {}
-for at = 4, #ARGV do live[ARGV[at]] = true end
+for at = 3, #ARGV do live[ARGV[at]] = true end
 local back, ended = 0, {}
 
 local function to_end(id, reason)
   ended[#ended + 1] = {id, reason, job_view(id)}
-end
-
--- When nobody swept for a while the store was away, and leases of healthy workers ran out unrenewed: wait one
--- whole lease before any is taken for lost.
-local function is_quiet()
-  local last = tonumber(redis.call('GET', key('swept:jobs')) or now)
-  redis.call('SET', key('swept:jobs'), now)
-  if now - last > quiet_gap then
-    redis.call('SET', key('quiet:jobs'), now + lease, 'PX', math.ceil(lease / 1000))
-  end
-  return now < tonumber(redis.call('GET', key('quiet:jobs')) or 0)
 end
 
 -- Only a lease that took its process with it counts against the job.
@@ -61,7 +50,7 @@ local function reap(id)
   end
 end
 
-if not is_quiet() then
+if now >= sweep_begins('jobs', lease) then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, at_most)) do reap(id) end
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('deadlines'), '-inf', now, 'LIMIT', 0, at_most)) do

@@ -8,9 +8,10 @@ import pytest
 
 from config.ids import derived_id, partition_of
 from config.store import Store, partition_prefix
+from delivery.bounds import DEFAULT_RETENTION
 from delivery.deadletters import PAGE, replay, walk
 from delivery.models import Bury, Deliver
-from delivery.store import DEFAULT_RETENTION, DeliveryStore
+from delivery.store import DeliveryStore
 from tests.delivery.test_store import claim, enqueue, over, wanted
 
 LONG_AGO = 1_000

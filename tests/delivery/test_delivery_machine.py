@@ -21,8 +21,9 @@ from hypothesis.stateful import (
 from config.clock import SECOND
 from config.ids import partition_of
 from config.store import connect, partition_prefix
+from delivery.bounds import DEFAULT_RETENTION
 from delivery.models import Attempted, Bury, Claimed, Deliver, Message, Retry
-from delivery.store import DEFAULT_RETENTION, DeliveryStore, Wanted
+from delivery.store import DeliveryStore, Wanted
 from tests.conftest import RunningStores
 from tests.delivery.test_store import claim_all, message, over, registration, wanted
 
@@ -297,11 +298,11 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule()
     def nobody_sweeps_for_a_while(self) -> None:
-        self.ask([("SET", f"{prefix}swept", AGES_AGO) for prefix in self.prefixes()])
+        self.ask([("SET", f"{prefix}swept:deliveries", AGES_AGO) for prefix in self.prefixes()])
 
     @rule()
     def the_quiet_is_over(self) -> None:
-        self.ask([("DEL", f"{prefix}quiet") for prefix in self.prefixes()])
+        self.ask([("DEL", f"{prefix}quiet:deliveries") for prefix in self.prefixes()])
 
     # What must hold
 

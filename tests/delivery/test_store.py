@@ -384,7 +384,7 @@ async def test_no_lease_is_taken_for_lost_after_a_time_without_sweeps(
     [claimed] = await claim(deliveries, wanted(1))
     await lapse(store, deliveries)
     for partition in range(deliveries.partitions):
-        await store.client.set(f"gw:{{p{partition:02d}}}:swept", 1)
+        await store.client.set(f"gw:{{p{partition:02d}}}:swept:deliveries", 1)
     assert await claim(deliveries, wanted(2)) == []
     assert await deliveries.record([over(claimed, Deliver())]) == []
 

@@ -16,6 +16,7 @@ from config.clock import SECOND, StoreClock, SystemClock
 from config.ids import partition_of
 from config.store import Store, StoreUnavailable, partition_prefix
 from delivery.attempt import Rules
+from delivery.bounds import DEFAULT_RETENTION
 from delivery.egress import parse_destination
 from delivery.endpoints import Registration, register
 from delivery.metrics import DeliveryMetrics
@@ -23,7 +24,7 @@ from delivery.models import Attempted, Batch, Retry
 from delivery.resolver import PolicyResolver
 from delivery.retry import Schedule
 from delivery.sender import Sender
-from delivery.store import DEFAULT_RETENTION, DeliveryStore, Wanted
+from delivery.store import DeliveryStore, Wanted
 from delivery.transport import AiohttpTransport
 from delivery.worker import DeliveryWorker, Pace
 from tests.delivery.conftest import Receiver, Script, StartReceiver
@@ -361,7 +362,7 @@ async def test_results_outlast_an_outage_longer_than_a_lease(
     receiver = await start_receiver(says(OK))
     [identifier] = await owe(deliveries, receiver)
     # As it is in a store that comes back: nothing is taken for lost at once.
-    quiet = f"{partition_prefix(partition_of(identifier))}quiet"
+    quiet = f"{partition_prefix(partition_of(identifier))}quiet:deliveries"
     await store.client.set(quiet, clock.now() + 3600 * SECOND)
     async with process.running(process.worker(lease=lease, attempt_limit=1.0)):
         await deliveries.until(lambda: len(deliveries.ended) == 1)

@@ -461,7 +461,7 @@ class JobMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kept)
     def sweep(self, live: set[str], is_followed_up: bool) -> None:
         """Bring back what lapsed; a relay that dies then leaves the rest to the next sweep."""
-        back, overdue = self.do(self.outbox.sweep(sorted(live), lease=HOUR, gap=HOUR, at_most=100))
+        back, overdue = self.do(self.outbox.sweep(sorted(live), lease=HOUR, at_most=100))
         expected_back = 0
         expected: dict[str, str] = {}
         for kept in self.kept.values():

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from config.clock import SECOND, StoreClock, SystemClock
+from config.clock import StoreClock, SystemClock
 from config.store import Store, partition_prefix
-from delivery.store import Retention
+from delivery.bounds import Retention
 from gateway.leases import Held, Leases
 from gateway.models import Job
 from gateway.outbox import Outbox
@@ -26,7 +26,6 @@ from tests.gateway import test_store, test_worker
 from tests.gateway.test_store import a_job, lapse
 from tests.processes import PATIENCE, eventually
 
-GAP = 10 * SECOND
 NO_DEADLINE = float("inf")
 
 deliveries, scripts = test_store.deliveries, test_store.scripts
@@ -49,7 +48,7 @@ async def attempt(leases: Leases, work: WorkStore, job: Job) -> Held:
 
 async def swept(leases: Leases, outbox: Outbox) -> int:
     """Sweep; return how many jobs came back although their process lives."""
-    back, _ = await outbox.sweep([leases.process], lease=leases.length, gap=GAP, at_most=10)
+    back, _ = await outbox.sweep([leases.process], lease=leases.length, at_most=10)
     return back
 
 

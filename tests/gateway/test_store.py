@@ -11,11 +11,12 @@ import pytest
 from config.clock import SECOND, StoreClock, SystemClock
 from config.ids import choose_partition, derived_id, new_id, partition_of
 from config.store import Store, StoreFull
+from delivery.bounds import Retention
 from delivery.egress import Policy, parse_destination
 from delivery.endpoints import Registration, register, url_hash
 from delivery.models import Message
 from delivery.sealing import KeyRing
-from delivery.store import DeliveryStore, Retention
+from delivery.store import DeliveryStore
 from gateway.models import Callback, Job, StoredFile, Tombstone, View
 from gateway.outbox import Outbox
 from gateway.store import JobStore
@@ -361,12 +362,12 @@ async def test_a_lapsed_lease_gives_the_job_back_while_attempts_are_left(
     await submit(jobs, job)
     first = await claimed(work, job)
     await lapse(store, jobs)
-    assert await outbox.sweep([], lease=LEASE, gap=5 * SECOND, at_most=10) == (1, [])
+    assert await outbox.sweep([], lease=LEASE, at_most=10) == (1, [])
     assert await ring(outbox, 10) == [job.id]
     second = await claimed(work, job, "wp-2:b")
     assert isinstance(await work.finish(job.id, an_end(first)), Lost)
     await lapse(store, jobs)
-    back, overdue = await outbox.sweep([], lease=LEASE, gap=5 * SECOND, at_most=10)
+    back, overdue = await outbox.sweep([], lease=LEASE, at_most=10)
     assert back == 0
     assert [each.view.job.id for each in overdue] == [second.job.id]
     assert overdue[0].reason == "orphaned"
@@ -381,7 +382,7 @@ async def test_renewed_leases_are_not_swept(
     await lapse(store, jobs)
     held = {partition_of(job.id): [(job.id, "wp-1:a")]}
     assert await work.renew(held, lease=LEASE) == {"wp-1:a": "held"}
-    assert await outbox.sweep([], lease=LEASE, gap=5 * SECOND, at_most=10) == (0, [])
+    assert await outbox.sweep([], lease=LEASE, at_most=10) == (0, [])
     foreign = {partition_of(job.id): [(job.id, "wp-2:b")]}
     assert await work.renew(foreign, lease=LEASE) == {"wp-2:b": "lost"}
 
@@ -395,8 +396,8 @@ async def test_nothing_is_swept_after_a_time_without_sweeps(
     await lapse(store, jobs)
     for partition in range(jobs.partitions):
         await store.client.set(f"gw:{{p{partition:02d}}}:swept:jobs", 1)
-    assert await outbox.sweep([], lease=LEASE, gap=5 * SECOND, at_most=10) == (0, [])
-    assert await outbox.sweep([], lease=LEASE, gap=5 * SECOND, at_most=10) == (0, [])
+    assert await outbox.sweep([], lease=LEASE, at_most=10) == (0, [])
+    assert await outbox.sweep([], lease=LEASE, at_most=10) == (0, [])
 
 
 async def test_an_expired_job_leaves_a_tombstone(

@@ -28,7 +28,6 @@ from tests.faults.records import Record
 from tests.processes import eventually
 
 LEASE = 30 * SECOND
-GAP = 10 * SECOND
 
 
 MakeWorker = Callable[..., Worker]
@@ -133,7 +132,7 @@ def take_away(worker: Worker, stores: RunningStores, job_id: str) -> None:
     """Let the lease of a job run out and be swept, as if its process were gone."""
     with Redis.from_url(stores.durable_url) as client:
         client.zadd(f"{partition_prefix(1)}leases", {job_id: 1})
-    sweep = worker.services.outbox.sweep([], lease=LEASE, gap=GAP, at_most=10)
+    sweep = worker.services.outbox.sweep([], lease=LEASE, at_most=10)
     assert worker.call(sweep) == (1, [])
 
 

@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- Forgets an endpoint, its secrets and what was known of its health. Its dead letters and its history stay.
+-- KEYS 1 partition prefix
+-- ARGV 1 endpoint
+-- Demands that no delivery to it waits or is being attempted.
+-- Returns 1 deleted, 0 unknown, -1 in use
+-- include: endpoint
+local id = ARGV[1]
+local e = redis.call('HMGET', key('ep', id), 'tenant', 'origin')
+if not e[1] then return 0 end
+local queues = {}
+for _, queue in ipairs({'live', 'replay', 'inflight', 'suspects'}) do queues[#queues + 1] = key('ep', id, queue) end
+if redis.call('EXISTS', unpack(queues)) > 0 then return -1 end
+-- Nothing of it waits, so it has no place: not in turn, nor in the agenda, nor for its host.
+rescore(id)
+redis.call('DEL', key('ep', id), key('ep', id, 'gone'))
+redis.call('SREM', key('eps', e[1]), id)
+redis.call('ZREM', key('breakers'), id)
+return 1
