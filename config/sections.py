@@ -137,6 +137,7 @@ Network = Annotated[str, AfterValidator(_network)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 Gap = Annotated[float, Field(ge=0, le=366 * 86_400)]
 Bytes = Annotated[int, Field(ge=1, le=2**50)]
+Count = Annotated[int, Field(ge=1, le=2**40)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 StoreUrl = Annotated[str, Field(repr=False), _scheme_of(*_STORE_SCHEMES)]
 Folder = Annotated[Path, AfterValidator(_existing_folder)]
@@ -253,8 +254,15 @@ class DeliverySettings(Section):
     ports: Annotated[tuple[Port, ...], Field(max_length=1000)]
     endpoint_limit_initial: Annotated[int, Field(ge=1, le=100_000)]
     endpoint_limit_max: Annotated[int, Field(ge=1, le=100_000)]
+    host_limit: Annotated[int, Field(ge=1, le=100_000)]
+    max_endpoints_per_tenant: Count
     dead_retention_seconds: Seconds
+    dead_max_count: Count
+    dead_max_bytes: Bytes
     delivered_retention_seconds: Seconds
+    delivered_max_count: Count
+    delivered_max_bytes: Bytes
+    redelivery_seconds: Seconds
     secret_overlap_seconds: Annotated[float, Field(ge=0, le=30 * 86_400)]
     contact: Annotated[str, Field(max_length=200, pattern=r"^[ -~]*$")]
 

@@ -212,11 +212,14 @@ def _missing(settings: Settings) -> Iterator[str]:
 
 def _timing(settings: Settings) -> Iterator[str]:
     delivery, jobs = settings.delivery, settings.jobs
-    shortest = delivery.total_timeout_seconds + LEASE_MARGIN_SECONDS
+    # A store that is away for a third of a lease costs no attempt its own.
+    total = delivery.total_timeout_seconds
+    shortest = max(total + LEASE_MARGIN_SECONDS, 1.5 * total)
     if delivery.lease_seconds < shortest:
         yield (
             f"delivery.lease_seconds: must be at least {shortest:g}, "
-            f"{LEASE_MARGIN_SECONDS} more than delivery.total_timeout_seconds"
+            f"{LEASE_MARGIN_SECONDS} more than delivery.total_timeout_seconds, "
+            "and half as long again"
         )
     for name in ("dns", "connect", "first_byte"):
         if getattr(delivery, f"{name}_timeout_seconds") > delivery.total_timeout_seconds:

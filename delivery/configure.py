@@ -22,6 +22,9 @@ PRODUCT = "async-request-reply-gateway"
 _STORE_PATIENCE = 30.0
 """Seconds that a starting process waits for the store."""
 
+_ENDS_MARGIN = 600
+"""Seconds within which it will have been noticed that the time is over."""
+
 
 def connect_store(settings: Settings) -> Store:
     """Return the durable store; it is connected to at first use."""
@@ -61,13 +64,22 @@ def cancelled_by_signals() -> Iterator[None]:
 
 
 def delivery_store(settings: Settings, store: Store) -> DeliveryStore:
-    """Return delivery's transitions over `store`, with the retention that the settings ask for."""
+    """Return delivery's transitions over `store`, with the bounds that the settings ask for."""
     limits = settings.delivery
     retention = Retention(
         delivered=int(limits.delivered_retention_seconds * SECOND),
+        delivered_count=limits.delivered_max_count,
+        delivered_bytes=limits.delivered_max_bytes,
         dead=int(limits.dead_retention_seconds * SECOND),
+        dead_count=limits.dead_max_count,
+        dead_bytes=limits.dead_max_bytes,
+        redelivery=int(limits.redelivery_seconds * SECOND),
+        # Whoever made a delivery may keep what it is about for this long after its end.
+        ends=int((settings.jobs.result_ttl_seconds + _ENDS_MARGIN) * SECOND),
         initial_limit=limits.endpoint_limit_initial,
         max_limit=limits.endpoint_limit_max,
+        host_limit=limits.host_limit,
+        max_endpoints=limits.max_endpoints_per_tenant,
     )
     return DeliveryStore(store, settings.store.partitions, retention)
 

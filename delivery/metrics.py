@@ -11,9 +11,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from config.clock import SECOND, Clock
 from config.metrics import LONG, SHORT, StoreNumbers
-from config.store import Call, Store, load_script, partition_prefix
+from config.store import Call, Store, load_script, pairs, partition_prefix
 from delivery.models import Attempted, Claimed, Deliver, Reason
-from delivery.store import pairs
 
 _DENIED = "destination_not_allowed"
 
@@ -129,7 +128,11 @@ def _families(replies: Sequence[Any]) -> list[Metric]:
         dead,
         _gauge("due_lag_seconds", "How long the endpoint waits whose turn is next.", lag / SECOND),
         _gauge("breakers_open", "Endpoints whose breaker is open.", sums["breakers"]),
-        _gauge("suspects", "Deliveries that processes died of, waiting.", sums["suspects"]),
+        _gauge(
+            "suspects",
+            "Endpoints that deliveries wait for which processes died of.",
+            sums["suspects"],
+        ),
         _gauge("dead_letters", "Dead deliveries that are kept.", sums["dead"]),
         CounterMetricFamily(
             "gateway_delivery_leases_lost", "Leases that ran out.", counters["lost"]

@@ -21,7 +21,7 @@ from config.sections import OperatorSettings
 from config.store import Call, Store, StoreError, load_script, partition_prefix
 from delivery.egress import Destination, Policy, parse_destination
 from delivery.endpoints import Registration, register, url_hash
-from delivery.errors import DeliveryError, DestinationRefused
+from delivery.errors import DeliveryError, DestinationRefused, TooManyEndpoints
 from delivery.models import Message
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
@@ -151,7 +151,7 @@ class Notices:
                     begun = True
                 while self._operator and await self.move(self._operator) >= _AT_ONCE:
                     pass
-            except StoreError as error:
+            except (StoreError, TooManyEndpoints) as error:
                 _log.warning("delivery.notices_wait", extra={"error": str(error)})
             await asyncio.sleep(_OFTEN * (0.9 + 0.2 * random_float()))
 
@@ -160,6 +160,7 @@ class Notices:
 
         Raises:
             StoreError: to be asked again.
+            TooManyEndpoints: the operator's tenant has no room for it.
         """
         if self._operator is None:
             await self._everywhere("name_operator", "")

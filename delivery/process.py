@@ -28,6 +28,7 @@ from delivery.egress import Policy
 from delivery.metrics import DeliveryMetrics, delivery_numbers
 from delivery.notices import Notices, operator_of
 from delivery.resolver import AresLookup, PolicyResolver
+from delivery.retiring import Retirer
 from delivery.retry import Schedule
 from delivery.sender import Sender
 from delivery.transport import AiohttpTransport, Deadlines
@@ -77,7 +78,8 @@ async def run(settings: Settings) -> None:
             beat=health.beat,
         )
         notices = Notices(store, deliveries, operator, key_ring(settings))
-        stack.push_async_callback(cancel_all, background([notices.run()], worker.stop))
+        loops = [notices.run(), Retirer(deliveries, clock).run()]
+        stack.push_async_callback(cancel_all, background(loops, worker.stop))
 
         def stop() -> None:
             health.drain()

@@ -154,6 +154,11 @@ def destination_of(url: str, policy: Policy, member: str) -> Destination:
         raise Problem("invalid_callback_url", error.detail, faults=[fault]) from error
 
 
+def too_many_endpoints() -> Problem:
+    """Return what a client is told whose callbacks would go to one origin too many."""
+    return Problem("too_many_endpoints", "callbacks to so many origins are kept track of, no more")
+
+
 def _check_input(job_type: JobType, value: Mapping[str, object]) -> dict[str, FileRef]:
     """Return the files that the input names, each by the member that does."""
     try:

@@ -11,8 +11,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from config.clock import SECOND, Clock
 from config.metrics import LONG, StoreNumbers
-from config.store import Call, Store, load_script, partition_prefix
-from delivery.store import pairs
+from config.store import Call, Store, load_script, pairs, partition_prefix
 from gateway.models import Priority, Status
 
 _LOOKED_AT = 1_000

@@ -122,6 +122,11 @@ PROBLEMS: Mapping[str, Kind] = {
         "Only a job that failed or was cancelled can be run again. To repeat another one, submit it"
         " anew.",
     ),
+    "endpoint_in_use": Kind(
+        409,
+        "Deliveries to the endpoint wait",
+        "An endpoint can be deleted when none waits or is being attempted. GET shows how many.",
+    ),
     "request_in_progress": Kind(
         409,
         "A request with this Idempotency-Key is being handled",
@@ -175,6 +180,12 @@ PROBLEMS: Mapping[str, Kind] = {
         "The callback URL cannot be used",
         "A callback URL is https, without user name or fragment, names a public host, and uses an"
         " allowed port. Its name is looked up only when the callback is sent.",
+    ),
+    "too_many_endpoints": Kind(
+        422,
+        "Callbacks go to too many origins",
+        "So many callback endpoints of one client are kept track of, and no more. Nothing was kept."
+        " Delete endpoints that are no longer in use.",
     ),
     "idempotency_key_reused": Kind(
         422,

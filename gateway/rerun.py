@@ -14,9 +14,10 @@ from config.clock import Clock
 from config.store import StoreFull
 from delivery.egress import Policy
 from delivery.endpoints import Registration, register
+from delivery.errors import TooManyEndpoints
 from delivery.sealing import KeyRing
 from gateway.artifacts import ArtifactNotFound, ArtifactStore, job_prefix
-from gateway.drafts import destination_of
+from gateway.drafts import destination_of, too_many_endpoints
 from gateway.models import Callback, Job, StoredFile, View
 from gateway.problems import Problem
 from gateway.reading import read_job
@@ -63,7 +64,8 @@ class Rerunner:
 
         Raises:
             Problem: `not_found` or `job_expired`, of either job; `job_not_retryable`;
-                `invalid_callback_url`, when its callback may not be sent any more.
+                `invalid_callback_url` or `too_many_endpoints`, when its callback may not be sent
+                any more.
             StoreFull: nothing was written but the identifier of the new job.
             StoreUnavailable, ArtifactError: the next call goes on where this one stopped.
         """
@@ -161,6 +163,8 @@ class Rerunner:
             if isinstance(kept, View):
                 return kept
             raise
+        except TooManyEndpoints as error:
+            raise too_many_endpoints() from error
 
 
 def _row(job_id: str) -> str:

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel, to_snake
 
 from config.clock import parse_rfc3339
+from delivery.endpoints import MAX_DISABLED_URLS
 from delivery.errors import SecretError
 from delivery.models import Scheme
 from delivery.signing import check_secret
@@ -40,6 +41,8 @@ MAX_ATTEMPTS = 25
 MAX_TIMEOUT_SECONDS = 86_400
 MAX_RESULT_TTL_SECONDS = 30 * 86_400
 MAX_OVERLAP_SECONDS = 30 * 86_400
+MIN_RATE = 0.001
+MAX_RATE = 100_000
 
 
 _LAST_INSTANT = parse_rfc3339("9999-12-31T23:59:59.999999Z")
@@ -233,6 +236,29 @@ class RotateRequest(_Body):
         return canonical(self.model_dump(by_alias=True, exclude_unset=True))
 
 
+class EndpointChange(_Body):
+    """What an operator says of an endpoint: the body of `PATCH /v1/endpoints/{id}`.
+
+    A member that is left out changes nothing (as in RFC 7396).
+    """
+
+    rate_per_second: Annotated[
+        Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE)] | None,
+        Field(description="Attempts a second, at most; null for no such bound."),
+    ] = None
+    max_concurrency: Annotated[
+        Annotated[int, Field(ge=1, le=100_000)] | None,
+        Field(description="Attempts at once, at most; null for the gateway's own bound."),
+    ] = None
+    disabled_urls: Annotated[
+        list[CallbackUrl],
+        Field(
+            max_length=MAX_DISABLED_URLS,
+            description="The URLs nothing is sent to. One that is left out is enabled again.",
+        ),
+    ] = []
+
+
 class KeyRequest(_Body):
     """An API key that is wanted: the body of `POST /v1/admin/keys`."""
 
@@ -321,6 +347,15 @@ def parse_rotation(value: Any) -> RotateRequest:
             fault = Fault("/secret", str(error))
             raise Problem("invalid_request", str(error), faults=[fault]) from error
     return request
+
+
+def parse_endpoint_change(value: Any) -> EndpointChange:
+    """Return `value`, decoded JSON, as a change of an endpoint.
+
+    Raises:
+        Problem: `unknown_member` or `invalid_request`, with every member at fault.
+    """
+    return _parse(EndpointChange, value)
 
 
 def parse_key_request(value: Any) -> KeyRequest:

@@ -15,12 +15,15 @@ from config.clock import SECOND
 from config.ids import choose_partition, partition_of
 from config.store import Argument
 from delivery.endpoints import Registration
+from delivery.errors import TooManyEndpoints
 from gateway.listing import SCAN, Part, Query
 from gateway.models import Job, Status, Tombstone, View, encode_fields
 from gateway.transitions import Transitions
 
 _STALE_CLAIM = 10 * SECOND
 """After this long another request may finish what a crashed one began under the same key."""
+
+_TOO_MANY_ENDPOINTS = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +48,9 @@ class JobStore(Transitions):
 
         Raises:
             StoreFull: nothing was written.
+            TooManyEndpoints: nor was it; the callback's endpoint would be one too many.
         """
-        endpoint: tuple[Argument, ...] = ("", "", "", 0, "", "")
+        endpoint: tuple[Argument, ...] = ("", "", "", 0, "", "", 0)
         if registration is not None:
             initial_limit = self._retention.initial_limit
             endpoint = (
@@ -56,6 +60,7 @@ class JobStore(Transitions):
                 initial_limit,
                 registration.scheme,
                 registration.scheme_secret,
+                self._retention.max_endpoints,
             )
         fields = [part for field in encode_fields(job).items() for part in field]
         reply = await self._run(
@@ -69,6 +74,8 @@ class JobStore(Transitions):
             *endpoint,
             *fields,
         )
+        if reply == _TOO_MANY_ENDPOINTS:
+            raise TooManyEndpoints(job.tenant)
         return self._view(job.id, reply)
 
     async def read(self, job_id: str) -> View | Tombstone | None:

@@ -16,9 +16,10 @@ from config.clock import SECOND, Clock
 from config.settings import Settings
 from config.store import StoreFull, StoreUnavailable
 from delivery.endpoints import Registration, url_hash
+from delivery.errors import TooManyEndpoints
 from delivery.sealing import KeyRing
 from gateway.artifacts import ArtifactError, ArtifactStore, input_path, job_prefix
-from gateway.drafts import Draft
+from gateway.drafts import Draft, too_many_endpoints
 from gateway.errors import Fault
 from gateway.files import FileStore
 from gateway.idempotency import fingerprint
@@ -77,8 +78,8 @@ class Submitter:
 
         Raises:
             Problem: `invalid_input` when files are missing or not known, `request_in_progress`,
-                `idempotency_key_reused`, `job_expired`, `store_full`, or `store_unavailable`, which
-                names the job when it may have been kept.
+                `idempotency_key_reused`, `job_expired`, `too_many_endpoints`, `store_full`, or
+                `store_unavailable`, which names the job when it may have been kept.
             ArtifactError: the artifact store failed; nothing was kept.
         """
         try:
@@ -265,6 +266,8 @@ class Submitter:
             if isinstance(kept, View):
                 return kept
             raise
+        except TooManyEndpoints as error:
+            raise too_many_endpoints() from error
 
     async def _settle(self, draft: Draft, key: str | None, claim: KeyClaim) -> None:
         # The job is kept, so the client hears so. A key left unsettled is claimed for the same

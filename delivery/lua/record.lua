@@ -63,9 +63,10 @@ local function write_health(ep, h)
     h.set.opens, h.set.openUntil = h.opens, h.open_until
     redis.call('ZADD', key('breakers'), h.open_until, ep)
   elseif h.was_ill then
-    redis.call('HDEL', key('ep', ep), 'opens', 'openUntil', h.failures == 0 and 'failures' or nil)
+    redis.call('HDEL', key('ep', ep), 'opens', 'openUntil')
     redis.call('ZREM', key('breakers'), ep)
   end
+  if h.failures == 0 and h.was_ill then redis.call('HDEL', key('ep', ep), 'failures') end
   local fields = {}
   for name, value in pairs(h.set) do
     fields[#fields + 1] = name

@@ -1,7 +1,9 @@
-"""Callback endpoints over HTTP: the tenant's origins, their health."""
+"""Callback endpoints over HTTP: the tenant's origins, their health, what operators do to them."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -10,16 +12,30 @@ from starlette.routing import Route
 
 from config.clock import rfc3339
 from delivery.configure import policy_of
-from delivery.endpoints import Endpoint, register
+from delivery.endpoints import (
+    UNSET,
+    Change,
+    DisabledUrl,
+    Endpoint,
+    Failure,
+    disabled_url,
+    register,
+)
+from delivery.errors import TooManyEndpoints
 from gateway.access import Access
+from gateway.auth import Principal
 from gateway.bodies import read_json
 from gateway.documents import instant
-from gateway.drafts import destination_of
-from gateway.reading import read_endpoint
+from gateway.drafts import destination_of, too_many_endpoints
+from gateway.errors import Fault
+from gateway.problems import Problem
+from gateway.reading import read_endpoint, unknown_endpoint
 from gateway.resource import json_response, resource
-from gateway.schemas import parse_endpoint
+from gateway.schemas import EndpointChange, parse_endpoint, parse_endpoint_change
 from gateway.services import Services
 from gateway.urls import Urls
+
+log = logging.getLogger("api")
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -37,7 +53,11 @@ class EndpointsApi:
         """Return what is answered where."""
         return [
             resource("/v1/endpoints", GET=self.list, POST=self.register),
-            resource("/v1/endpoints/{endpoint_id}", GET=self.show),
+            resource(
+                "/v1/endpoints/{endpoint_id}", GET=self.show, PATCH=self.change, DELETE=self.delete
+            ),
+            resource("/v1/endpoints/{endpoint_id}/pause", POST=self.pause),
+            resource("/v1/endpoints/{endpoint_id}/resume", POST=self.resume),
         ]
 
     async def register(self, request: Request) -> Response:
@@ -50,7 +70,10 @@ class EndpointsApi:
         registration = register(
             principal.tenant, destination, services.ring, services.settings.store.partitions
         )
-        endpoint, created = await services.deliveries.register_endpoint(registration)
+        try:
+            endpoint, created = await services.deliveries.register_endpoint(registration)
+        except TooManyEndpoints as error:
+            raise too_many_endpoints() from error
         headers = {**_NO_STORE, "Location": self._urls.endpoint(endpoint.id)}
         return json_response(self._document(endpoint), 201 if created else 200, headers)
 
@@ -63,22 +86,118 @@ class EndpointsApi:
     async def show(self, request: Request) -> Response:
         """`GET /v1/endpoints/{id}`: one endpoint and how it does."""
         principal = await self._access.principal(request, "read")
-        endpoint = await read_endpoint(
-            self._services.deliveries, request.path_params["endpoint_id"], tenant=principal.tenant
+        return json_response(self._document(await self._find(request, principal)), 200, _NO_STORE)
+
+    async def pause(self, request: Request) -> Response:
+        """`POST /v1/endpoints/{id}/pause`: nothing more is sent to it until it is resumed."""
+        principal = await self._access.principal(request, "operate")
+        endpoint = await self._find(request, principal)
+        paused = await self._services.deliveries.pause_endpoint(endpoint.id)
+        return self._done("endpoint.paused", paused, principal)
+
+    async def resume(self, request: Request) -> Response:
+        """`POST /v1/endpoints/{id}/resume`: what waits is sent again."""
+        principal = await self._access.principal(request, "operate")
+        endpoint = await self._find(request, principal)
+        resumed = await self._services.deliveries.resume_endpoint(endpoint.id)
+        return self._done("endpoint.resumed", resumed, principal)
+
+    async def change(self, request: Request) -> Response:
+        """`PATCH /v1/endpoints/{id}`: its rate, its bound, the URLs that are disabled."""
+        principal = await self._access.principal(request, "operate")
+        limits = self._services.settings.api
+        value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
+        wish = parse_endpoint_change(value)
+        endpoint = await self._find(request, principal)
+        change = self._change(endpoint, wish)
+        changed = await self._services.deliveries.change_endpoint(endpoint.id, change)
+        return self._done("endpoint.changed", changed, principal)
+
+    async def delete(self, request: Request) -> Response:
+        """`DELETE /v1/endpoints/{id}`: 204; 409 while deliveries to it wait."""
+        principal = await self._access.principal(request, "operate")
+        endpoint = await self._find(request, principal)
+        if not await self._services.deliveries.delete_endpoint(endpoint.id):
+            raise Problem("endpoint_in_use", "deliveries to it wait or are being attempted")
+        self._log("endpoint.deleted", endpoint, principal)
+        return Response(status_code=204, headers=_NO_STORE)
+
+    def _change(self, endpoint: Endpoint, wish: EndpointChange) -> Change:
+        given = wish.model_fields_set
+        return Change(
+            rate=wish.rate_per_second if "rate_per_second" in given else UNSET,
+            max_limit=wish.max_concurrency if "max_concurrency" in given else UNSET,
+            disabled=self._disabled(endpoint, wish) if "disabled_urls" in given else UNSET,
         )
+
+    def _disabled(
+        self, endpoint: Endpoint, wish: EndpointChange
+    ) -> Sequence[tuple[str, str, bytes]]:
+        """Return what names the URLs that are to be disabled.
+
+        Raises:
+            Problem: `invalid_callback_url`, naming the first that is none of this endpoint's.
+        """
+        urls = []
+        for number, url in enumerate(wish.disabled_urls):
+            member = f"/disabledUrls/{number}"
+            destination = destination_of(url, self._policy, member)
+            if destination.origin != endpoint.origin:
+                detail = f"must begin with {endpoint.origin}"
+                raise Problem("invalid_callback_url", detail, faults=[Fault(member, detail)])
+            urls.append(disabled_url(endpoint.id, destination.url, self._services.ring))
+        return urls
+
+    def _done(self, event: str, endpoint: Endpoint | None, principal: Principal) -> Response:
+        if endpoint is None:
+            raise unknown_endpoint()  # deleted meanwhile
+        self._log(event, endpoint, principal)
         return json_response(self._document(endpoint), 200, _NO_STORE)
+
+    def _log(self, event: str, endpoint: Endpoint, principal: Principal) -> None:
+        log.info(
+            event,
+            extra={"endpoint": endpoint.id, "tenant": principal.tenant, "key": principal.key_id},
+        )
+
+    async def _find(self, request: Request, principal: Principal) -> Endpoint:
+        endpoint_id = request.path_params["endpoint_id"]
+        return await read_endpoint(self._services.deliveries, endpoint_id, tenant=principal.tenant)
 
     def _document(self, endpoint: Endpoint) -> dict[str, Any]:
         return {
             "id": endpoint.id,
             "origin": endpoint.origin,
             "createdAt": rfc3339(endpoint.created_at),
-            "paused": endpoint.paused,
+            "paused": endpoint.paused_since is not None,
+            "pausedSince": instant(endpoint.paused_since),
             "limit": endpoint.limit,
+            "maxConcurrency": endpoint.max_limit,
+            "ratePerSecond": endpoint.rate,
             "inflight": endpoint.inflight,
             "waiting": endpoint.waiting,
+            "breaker": endpoint.breaker,
             "consecutiveFailures": endpoint.consecutive_failures,
             "openUntil": instant(endpoint.open_until),
+            "lastFailure": _failure_document(endpoint.last_failure),
             "succeededAt": instant(endpoint.succeeded_at),
+            "disabledUrls": [self._disabled_document(each) for each in endpoint.disabled],
             "_links": {"self": self._urls.endpoint(endpoint.id)},
         }
+
+    def _disabled_document(self, disabled: DisabledUrl) -> dict[str, Any]:
+        return {
+            "url": self._services.ring.open(disabled.url, row=disabled.row).decode(),
+            "since": rfc3339(disabled.since),
+            "reason": disabled.reason,
+        }
+
+
+def _failure_document(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {
+        "at": rfc3339(failure.at),
+        "outcome": failure.outcome,
+        "statusCode": failure.status,
+    }

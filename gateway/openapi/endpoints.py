@@ -10,6 +10,7 @@ from gateway.openapi.models import EndpointDocument, EndpointList
 from gateway.openapi.operations import (
     JSON_BODY_PROBLEMS,
     LOCATION,
+    Answer,
     Content,
     Example,
     Operation,
@@ -17,7 +18,7 @@ from gateway.openapi.operations import (
     links,
     path_parameter,
 )
-from gateway.schemas import EndpointRequest
+from gateway.schemas import EndpointChange, EndpointRequest
 
 TAG = "Endpoints"
 
@@ -30,6 +31,12 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
     endpoint = _endpoint(examples)
     follow = links("endpointId", "/id", "getEndpoint", "getEndpointSecret")
     request = Example(summary="A callback URL", value={"url": CALLBACK_URL})
+    change = Example(
+        summary="Two attempts a second; all URLs enabled again",
+        value={"ratePerSecond": 2, "disabledUrls": []},
+    )
+    changed = {**endpoint, "ratePerSecond": 2.0, "disabledUrls": []}
+    paused = {**endpoint, "paused": True, "pausedSince": rfc3339(AT)}
     return (
         Operation(
             method="get",
@@ -74,7 +81,12 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
                     links=follow,
                 ),
             ),
-            problems=(*JSON_BODY_PROBLEMS, "invalid_callback_url", "store_full"),
+            problems=(
+                *JSON_BODY_PROBLEMS,
+                "invalid_callback_url",
+                "too_many_endpoints",
+                "store_full",
+            ),
         ),
         Operation(
             method="get",
@@ -87,6 +99,58 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
             answers=(json_answer(200, "The endpoint.", EndpointDocument, endpoint),),
             problems=("not_found",),
         ),
+        Operation(
+            method="patch",
+            path="/v1/endpoints/{endpointId}",
+            id="changeEndpoint",
+            tag=TAG,
+            summary="Set its bounds, and which URLs are disabled",
+            text="A member that is left out changes nothing. A URL is disabled when its receiver"
+            " answers 410, and by its name here; one that `disabledUrls` leaves out is enabled"
+            " again. What died meanwhile is not sent by that: replay it.",
+            scope="operate",
+            parameters=(ENDPOINT,),
+            body=(Content(schema=EndpointChange, examples={"change": change}),),
+            answers=(json_answer(200, "It is so.", EndpointDocument, changed),),
+            problems=(*JSON_BODY_PROBLEMS, "invalid_callback_url", "not_found"),
+        ),
+        Operation(
+            method="delete",
+            path="/v1/endpoints/{endpointId}",
+            id="deleteEndpoint",
+            tag=TAG,
+            summary="Forget an endpoint",
+            text="Its signing secret goes with it. It is registered again, with a new one, by the"
+            " next job that names a URL of this origin. Callbacks that jobs owe it until then are"
+            " dead letters.",
+            scope="operate",
+            parameters=(ENDPOINT,),
+            answers=(Answer(status=204, text="It is forgotten."),),
+            problems=("not_found", "endpoint_in_use"),
+        ),
+        Operation(
+            method="post",
+            path="/v1/endpoints/{endpointId}/pause",
+            id="pauseEndpoint",
+            tag=TAG,
+            summary="Hold its callbacks back",
+            text="They wait, however many come, and do not grow older. Attempts under way go on.",
+            scope="operate",
+            parameters=(ENDPOINT,),
+            answers=(json_answer(200, "It is paused.", EndpointDocument, paused),),
+            problems=("not_found",),
+        ),
+        Operation(
+            method="post",
+            path="/v1/endpoints/{endpointId}/resume",
+            id="resumeEndpoint",
+            tag=TAG,
+            summary="Let its callbacks go again",
+            scope="operate",
+            parameters=(ENDPOINT,),
+            answers=(json_answer(200, "It is not paused.", EndpointDocument, endpoint),),
+            problems=("not_found",),
+        ),
     )
 
 
@@ -96,11 +160,17 @@ def _endpoint(examples: Examples) -> dict[str, Any]:
         "origin": "https://client.example",
         "createdAt": rfc3339(AT),
         "paused": False,
+        "pausedSince": None,
         "limit": 8,
+        "maxConcurrency": None,
+        "ratePerSecond": None,
         "inflight": 1,
         "waiting": 3,
+        "breaker": "closed",
         "consecutiveFailures": 0,
         "openUntil": None,
+        "lastFailure": {"at": rfc3339(AT), "outcome": "throttled", "statusCode": 503},
         "succeededAt": rfc3339(AT),
+        "disabledUrls": [{"url": CALLBACK_URL, "since": rfc3339(AT), "reason": "gone"}],
         "_links": {"self": examples.urls.endpoint(ENDPOINT_ID)},
     }

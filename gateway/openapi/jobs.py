@@ -63,6 +63,7 @@ SUBMIT_PROBLEMS = (
     "unknown_member",
     "invalid_input",
     "invalid_callback_url",
+    "too_many_endpoints",
     "idempotency_key_reused",
     "rate_limited",
     "too_many_pending",

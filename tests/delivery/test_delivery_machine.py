@@ -22,18 +22,30 @@ from config.clock import SECOND
 from config.ids import partition_of
 from config.store import connect, partition_prefix
 from delivery.bounds import DEFAULT_RETENTION
+from delivery.endpoints import Change, Registration, disabled_url
 from delivery.models import Attempted, Bury, Claimed, Deliver, Message, Retry
 from delivery.store import DeliveryStore, Wanted
 from tests.conftest import RunningStores
-from tests.delivery.test_store import claim_all, message, over, registration, wanted
+from tests.delivery.test_store import RING, claim_all, message, over, registration, wanted
 
 HOUR = 3600 * SECOND
+PATHS = ("/a", "/b")
+QUEUES = ("live", "replay", "inflight", "suspects")
 AGES_AGO = 1
 """A score in the past of every instant: what waits for it is due."""
 
-HOSTS = ("a.example", "b.example", "c.example", "d.example")
+ENDPOINTS = (
+    ("a.example", "t0"),
+    ("b.example", "t1"),
+    ("c.example", "t0"),
+    ("a.example", "t1"),
+    ("a.example", "t2"),
+)
+"""Hosts and tenants: three tenants share a host."""
+
 PROCESSES = ("dp-a", "dp-b")
-RETENTION = replace(DEFAULT_RETENTION, initial_limit=3, max_limit=5)
+HOST_LIMIT = 4
+RETENTION = replace(DEFAULT_RETENTION, initial_limit=3, max_limit=5, host_limit=HOST_LIMIT)
 VERDICTS: tuple[Deliver | Retry | Bury, ...] = (
     Deliver(),
     Retry(delay=0),
@@ -72,9 +84,9 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.store = connect(self.url, max_connections=4, socket_timeout=5)
         self.deliveries = DeliveryStore(self.store, self.partitions, RETENTION)
         self.endpoints = [
-            registration(host, self.partitions, tenant=f"t{number % 2}")
-            for number, host in enumerate(HOSTS)
+            registration(host, self.partitions, tenant=tenant) for host, tenant in ENDPOINTS
         ]
+        self.paused: set[str] = set()
         self.messages: list[Message] = []
         self.sequences = dict.fromkeys(PROCESSES, 0)
         self.is_lost = dict.fromkeys(PROCESSES, False)
@@ -114,7 +126,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(numbers=Picks, path=st.sampled_from(["/a", "/b"]))
+    @rule(numbers=Picks, path=st.sampled_from(PATHS))
     def enqueue(self, numbers: list[int], path: str) -> None:
         for number in numbers:
             made = message(self.endpoints[number % len(self.endpoints)], path)
@@ -188,6 +200,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert len(batch) <= want.limit
         assert len(suspects) <= want.suspect
         assert sum(not each.proven and not each.suspect for each in batch) <= want.unproven
+        assert self.paused.isdisjoint(each.endpoint for each in batch)
         mine = [each for each in batch if each.endpoint == self.endpoints[0].id]
         left = max(0, want.endpoints.get(self.endpoints[0].id, want.per_endpoint))
         assert sum(not each.suspect for each in mine) <= left
@@ -253,6 +266,52 @@ class DeliveryMachine(RuleBasedStateMachine):
         after = self.do(self.deliveries.replay(ids))
         assert after == {id_: "pending" if was == "dead" else was for id_, was in before.items()}
 
+    # What operators do
+
+    @rule(numbers=Picks, pause=st.booleans(), twice=st.booleans())
+    def pause_or_resume(self, numbers: list[int], *, pause: bool, twice: bool) -> None:
+        change = self.deliveries.pause_endpoint if pause else self.deliveries.resume_endpoint
+        for each in chosen(numbers, self.endpoints):
+            first = self.do(change(each.id))
+            again = self.do(change(each.id)) if twice else first
+            assert first is not None
+            assert again is not None
+            assert again.paused_since == first.paused_since
+            assert (first.paused_since is not None) == pause
+            (self.paused.add if pause else self.paused.discard)(each.id)
+
+    @rule(
+        numbers=Picks,
+        rate=st.sampled_from([None, 0.001, 3.0, 1_000.0]),
+        most=st.sampled_from([None, 1, 3]),
+        paths=st.sets(st.sampled_from(PATHS)),
+    )
+    def change(
+        self, numbers: list[int], rate: float | None, most: int | None, paths: set[str]
+    ) -> None:
+        for each in chosen(numbers, self.endpoints):
+            urls = [disabled_url(each.id, f"{each.origin}{path}", RING) for path in paths]
+            wish = Change(rate=rate, max_limit=most, disabled=urls)
+            for _ in range(2):
+                changed = self.do(self.deliveries.change_endpoint(each.id, wish))
+                assert changed is not None
+                assert (changed.rate, changed.max_limit) == (rate, most)
+                assert most is None or changed.limit <= most
+                assert len(changed.disabled) == len(paths)
+
+    @rule(numbers=Picks)
+    def delete(self, numbers: list[int]) -> None:
+        """Delete endpoints that nothing waits for; they are known again from their next use on."""
+        places = self.queues()
+        for each in chosen(numbers, self.endpoints):
+            in_use = any(places[each.id].values())
+            assert self.do(self.deliveries.delete_endpoint(each.id)) == (not in_use)
+            if in_use:
+                continue
+            assert self.do(self.deliveries.read_endpoint(each.id)) is None
+            self.paused.discard(each.id)
+            assert self.do(self.deliveries.register_endpoint(each))[1]
+
     # What time does
 
     @rule(with_processes=st.booleans())
@@ -292,7 +351,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             for member in members
         ]
         for each in self.endpoints:
-            commands.append(("HDEL", self.key(each.id, "ep", each.id), "openUntil"))
+            commands.append(("HDEL", self.key(each.id, "ep", each.id), "openUntil", "tat"))
             commands.append(("ZADD", self.key(each.id, "agenda"), "XX", AGES_AGO, each.id))
         self.ask(commands)
 
@@ -329,30 +388,96 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_endpoint_has_its_place(self) -> None:
+        queues = self.queues()
         for each in self.endpoints:
-            *queues, proven, unproven, agenda = self.ask(
+            host = self.host(each)
+            proven, unproven, agenda, blocked, listed = self.ask(
                 [
                     *(
-                        ("ZCARD", self.key(each.id, "ep", each.id, queue))
-                        for queue in ("live", "replay", "inflight")
-                    ),
-                    *(
                         ("ZSCORE", self.key(each.id, place), each.id)
-                        for place in ("ready:proven", "ready:unproven", "agenda")
+                        for place in ("ready:proven", "ready:unproven", "agenda", f"{host}:blocked")
                     ),
+                    ("ZSCORE", self.key(each.id, "suspects"), each.id),
                 ]
             )
             placed = sum(score is not None for score in (proven, unproven, agenda))
-            assert placed == (sum(queues) > 0), (each.id, queues, proven, unproven, agenda)
+            own = queues[each.id]
+            waits = bool(own["live"] + own["replay"]) and each.id not in self.paused
+            assert placed == (waits or own["inflight"] > 0), (each.id, own, proven, unproven)
+            assert blocked is None or (waits and agenda is not None), (each.id, own)
+            assert (listed is not None) == (own["suspects"] > 0), (each.id, own)
+
+    @invariant()
+    def hosts_are_not_asked_too_much(self) -> None:
+        queues = self.queues()
+        under_way: dict[str, dict[bytes, int]] = {}
+        for each in self.endpoints:
+            counts = under_way.setdefault(self.key(each.id, self.host(each)), {})
+            if queues[each.id]["inflight"]:
+                counts[each.id.encode()] = queues[each.id]["inflight"]
+        for key, counts in under_way.items():
+            assert sum(counts.values()) <= HOST_LIMIT
+            flat, blocked = self.ask([("HGETALL", key), ("ZCARD", f"{key}:blocked")])
+            noted = {name: int(count) for name, count in flat.items()}
+            assert (noted.pop(b"limit", None) is not None) == (blocked > 0)
+            assert noted == counts
+
+    @invariant()
+    def shelves_hold_what_has_ended(self) -> None:
+        """Every count agrees with the deliveries that it counts."""
+        for tenant in sorted({each.tenant for each in self.endpoints}):
+            for prefix in self.prefixes():
+                for kind in ("dead", "delivered"):
+                    self.shelf_adds_up(prefix, f"{kind}:{tenant}")
+        for each in self.messages:
+            state, shelved = self.ask(
+                [("HGET", self.key(each.id, "d", each.id), name) for name in ("state", "shelved")]
+            )
+            assert (shelved is None) == (state in {None, b"pending"}), (each.id, state)
+
+    def shelf_adds_up(self, prefix: str, shelf: str) -> None:
+        kind, _, tenant = shelf.partition(":")
+        members, total, bare = self.ask(
+            [
+                ("ZRANGE", f"{prefix}shelf:{shelf}", 0, -1, "WITHSCORES"),
+                ("HGET", f"{prefix}shelf:bytes", shelf),
+                ("HGET", f"{prefix}shelf:bare", shelf),
+            ]
+        )
+        counted = 0
+        for member, score in zip(members[::2], members[1::2], strict=True):
+            identifier, record, body = member.decode().rsplit(":", 2)
+            is_dressed = float(score) > float(bare or 0)
+            counted += int(record) + int(body) * is_dressed
+            kept, length = self.ask(
+                [
+                    ("HMGET", self.key(identifier, "d", identifier), "state", "tenant", "shelved"),
+                    ("STRLEN", self.key(identifier, "d", identifier, "body")),
+                ]
+            )
+            assert kept == [kind.encode(), tenant.encode(), f"{record}:{body}".encode()]
+            assert length == int(body) * is_dressed
+        assert counted == int(total or 0)
+
+    def host(self, endpoint: Registration) -> str:
+        return f"host:{endpoint.origin.removeprefix('https://')}"
+
+    def queues(self) -> dict[str, dict[str, int]]:
+        """Return how many of each endpoint wait or are attempted, by where."""
+        keys = [(each.id, queue) for each in self.endpoints for queue in QUEUES]
+        found = self.ask([("ZCARD", self.key(each, "ep", each, queue)) for each, queue in keys])
+        queues: dict[str, dict[str, int]] = {}
+        for (each, queue), number in zip(keys, found, strict=True):
+            queues.setdefault(each, {})[queue] = number
+        return queues
 
     def places(self) -> dict[str, list[str]]:
         """Return where each delivery waits or is attempted; nowhere, when it has ended."""
         sets = [
             (queue, self.key(each.id, "ep", each.id, queue))
             for each in self.endpoints
-            for queue in ("live", "replay", "inflight")
+            for queue in QUEUES
         ]
-        sets += [("suspects", f"{prefix}suspects") for prefix in self.prefixes()]
         found = self.ask([("ZRANGE", key, 0, -1) for _, key in sets])
         places: dict[str, list[str]] = {}
         for (name, _), members in zip(sets, found, strict=True):
@@ -362,6 +487,9 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def everything_ends(self) -> None:
         """Whatever happened, each delivery is given out again and can end."""
+        for each in self.endpoints:
+            self.do(self.deliveries.resume_endpoint(each.id))
+            self.do(self.deliveries.change_endpoint(each.id, Change(rate=None)))
         self.the_quiet_is_over()
         self.leases_end(with_processes=False)
         for number in range(ROUNDS):
@@ -376,9 +504,98 @@ class DeliveryMachine(RuleBasedStateMachine):
         pytest.fail(f"never given out: {self.places()}")
 
 
+MOST = {"dead": 3, "delivered": 2}
+"""What may stay of a tenant in a partition, by kind."""
+
+
+class BoundedMachine(DeliveryMachine):
+    """The same, with so little room for what has ended that most of it goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken_down: set[str] = set()
+
+    @rule(
+        at_most=st.sampled_from([1, 2, 100]),
+        small=st.booleans(),
+        window=st.sampled_from([0, HOUR]),
+    )
+    def retire(self, at_most: int, *, small: bool, window: int) -> None:
+        bounds = replace(
+            RETENTION,
+            dead_count=MOST["dead"],
+            delivered_count=MOST["delivered"],
+            dead_bytes=2_000 if small else 2**30,
+            redelivery=window,
+        )
+        before = self.states()
+        retired = self.do(DeliveryStore(self.store, self.partitions, bounds).retire(at_most))
+        after = self.states()
+        gone = before.keys() - after.keys()
+        assert {before[each] for each in gone} <= {"dead", "delivered"}
+        assert {each: before[each] for each in after} == after
+        assert sum(sum(each.dropped.values()) for each in retired.values()) == len(gone)
+        self.taken_down |= gone
+        self.messages = [each for each in self.messages if each.id not in gone]
+        self.delivered -= gone
+
+    def states(self) -> dict[str, str]:
+        """Return the states of deliveries that there are."""
+        found = self.ask([("HGET", self.key(m.id, "d", m.id), "state") for m in self.messages])
+        return {
+            each.id: state.decode()
+            for each, state in zip(self.messages, found, strict=True)
+            if state is not None
+        }
+
+    @invariant()
+    def every_delivery_has_its_place(self) -> None:
+        """As ever, but that delivered ones may have lost their bodies."""
+        places = self.places()
+        for each in self.messages:
+            state, claim, is_dead, life, body = self.ask(
+                [
+                    ("HGET", self.key(each.id, "d", each.id), "state"),
+                    ("HEXISTS", self.key(each.id, "d", each.id), "claim"),
+                    ("ZSCORE", self.key(each.id, "dead"), each.id),
+                    ("TTL", self.key(each.id, "d", each.id)),
+                    ("TTL", self.key(each.id, "d", each.id, "body")),
+                ]
+            )
+            where = places.get(each.id, [])
+            assert len(where) == (state == b"pending"), (each.id, state, where)
+            assert bool(claim) == (where == ["inflight"]), (each.id, where)
+            assert (is_dead is not None) == (state == b"dead"), (each.id, state)
+            assert (life == -1) == (state == b"pending"), (each.id, state, life)
+            assert body in {life, life - 1} or (state, body) == (b"delivered", -2), each.id
+        assert self.taken_down.isdisjoint(places)
+
+    def everything_ends(self) -> None:
+        """At the end there is no more than there may be, and counts are those of what there is."""
+        super().everything_ends()
+        bounds = replace(RETENTION, dead_count=MOST["dead"], delivered_count=MOST["delivered"])
+        while any(
+            each.more
+            for each in self.do(
+                DeliveryStore(self.store, self.partitions, bounds).retire(2)
+            ).values()
+        ):
+            pass
+        self.messages = []
+        for prefix in self.prefixes():
+            for tenant in ("t0", "t1", "t2"):
+                for kind, most in MOST.items():
+                    [number] = self.ask([("ZCARD", f"{prefix}shelf:{kind}:{tenant}")])
+                    assert number <= most
+                    self.shelf_adds_up(prefix, f"{kind}:{tenant}")
+
+
 @pytest.mark.timeout(300)  # making a failure small takes a while
-def test_deliveries_keep_to_their_states(stores: RunningStores, partitions: int) -> None:
-    class Machine(DeliveryMachine):
+@pytest.mark.parametrize("machine", [DeliveryMachine, BoundedMachine])
+def test_deliveries_keep_to_their_states(
+    stores: RunningStores, partitions: int, machine: type[DeliveryMachine]
+) -> None:
+    class Machine(machine):  # type: ignore[valid-type,misc]
         url = stores.durable_url
 
     Machine.partitions = partitions

@@ -128,7 +128,7 @@ async def test_each_lapse_of_a_lease_is_counted_once(
         assert await services.work.claim(job_id, f"gone:{job_id}", lease=1)
     for _ in range(2):
         # One is pending again; the other is offered to be ended until somebody does.
-        await services.outbox.sweep([], lease=LEASE, gap=LEASE, at_most=10)
+        await services.outbox.sweep([], lease=LEASE, at_most=10)
         assert await numbers.value("job_leases_lost_total") == 2
 
 
