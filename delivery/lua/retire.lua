@@ -15,6 +15,7 @@ local BOUNDS = {
   delivered = {age = tonumber(ARGV[7]), count = tonumber(ARGV[8]), bytes = tonumber(ARGV[9])},
 }
 local PAGE, NEAR = 64, 0.8
+local LOOK_AGAIN = 3600 * 1000000
 -- What ended sooner than this after it was made, its maker may take for having ended when it was made.
 local SOON = 60 * 1000000
 local dropped, near, worked = {}, {}, 0
@@ -100,7 +101,7 @@ local function look_near(kind, tenant, bound, number, bytes)
   end
 end
 
--- When there may be something to do again.
+-- When there may be something to do again; the bounds may be others by then.
 local function next_look(kind, shelf, bound)
   local first = head_score(key('shelf', shelf))
   if not first then
@@ -114,7 +115,7 @@ local function next_look(kind, shelf, bound)
     local dressed = redis.call('ZRANGEBYSCORE', key('shelf', shelf), '(' .. bare, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     if dressed[2] then at = math.min(at, tonumber(dressed[2]) + window) end
   end
-  return math.max(at, now + 1)
+  return math.max(math.min(at, now + LOOK_AGAIN), now + 1)
 end
 
 local function look_at(shelf)

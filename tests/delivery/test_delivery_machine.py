@@ -455,7 +455,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                     ("STRLEN", self.key(identifier, "d", identifier, "body")),
                 ]
             )
-            assert kept == [kind.encode(), tenant.encode(), f"{record}:{body}".encode()]
+            assert kept == [kind.encode(), tenant.encode(), f"{kind}:{record}:{body}".encode()]
             assert length == int(body) * is_dressed
         assert counted == int(total or 0)
 

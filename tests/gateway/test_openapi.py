@@ -378,6 +378,14 @@ async def test_answers_about_the_rest_are_those_of_the_document(
     for scheme in get_args(Scheme):
         await client.post(f"/v1/endpoints/{endpoint}/rotate", json={"scheme": scheme})
     await client.post(f"/v1/endpoints/{endpoint}/test", json={"url": "https://other.example/"})
+    await client.patch(f"/v1/endpoints/{endpoint}", json={"maxConcurrency": 3})
+    await client.patch(f"/v1/endpoints/{endpoint}", json={"disabledUrls": ["ftp://h/"]})
+    for step in ("pause", "resume"):
+        await client.post(f"/v1/endpoints/{endpoint}/{step}")
+    await client.delete(f"/v1/endpoints/{endpoint}")  # a sample waits
+    other = {"url": "https://other.example/hook"}
+    unused = (await client.post("/v1/endpoints", json=other)).json()["id"]
+    await client.delete(f"/v1/endpoints/{unused}")
     key = (await client.post("/v1/admin/keys", json={"scopes": ["read"], "name": "n"})).json()["id"]
     await client.post("/v1/admin/keys", json={"scopes": ["read", "read"]})
     for path in ("", f"/{key}", "?limit=0", "/none"):
@@ -392,7 +400,7 @@ async def test_answers_about_the_rest_are_those_of_the_document(
     ):  # fmt: skip
         await client.get(path)
     await client.get("/openapi.json", headers={"If-None-Match": "*"})
-    assert len(contract.seen) == 34
+    assert len(contract.seen) == 40
 
 
 async def test_deliveries_are_those_of_the_document(
