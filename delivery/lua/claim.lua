@@ -124,8 +124,8 @@ local function take_from(set, ep, at_most)
   return #held / 2
 end
 
--- How many attempts may begin: as its own limit, breaker and rate have it, and as its host has. The second is what
--- the first is cut down to, 0 if the host is to blame that it is.
+-- How many attempts may begin: as the endpoint's own limit, breaker and rate have it, and unless that is none, as its
+-- host has.
 local function room(ep, e)
   local open_until = math.max(tonumber(e.open_until) or 0, rate_opens(e.rate, e.tat))
   if e.paused or open_until > now then return 0 end

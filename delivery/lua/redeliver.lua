@@ -3,7 +3,8 @@
 -- leaves a delivered one delivered.
 -- KEYS 1 partition prefix
 -- ARGV 1 delivery, 2 a token of the wish
--- Demands a delivery whose body is still kept, and an endpoint that was not deleted. The same token again changes nothing.
+-- Demands a delivery whose body is still kept, and an endpoint that was not deleted. The same token again changes
+-- nothing.
 -- Returns the state it is in, or nil when unknown
 -- include: bury
 local id, token = ARGV[1], ARGV[2]

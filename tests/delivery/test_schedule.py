@@ -51,6 +51,24 @@ async def end_wait(store: Store, endpoint_id: str) -> None:
     await store.client.zadd(key(endpoint_id, "agenda"), {endpoint_id: 1}, xx=True)
 
 
+# Time without sweeps
+
+
+@pytest.mark.parametrize(("share", "is_lost"), [(0.1, True), (0.9, False)])
+async def test_a_gap_of_a_third_of_a_lease_is_a_store_that_was_away(
+    store: Store, deliveries: DeliveryStore, share: float, *, is_lost: bool
+) -> None:
+    await enqueue(deliveries, "a.example")
+    [claimed] = await claim(deliveries, wanted(1))
+    await lapse(store, deliveries)
+    seconds, micros = await store.client.time()
+    swept = seconds * SECOND + micros - int(share * wanted(1).lease)
+    for partition in range(deliveries.partitions):
+        await store.client.set(f"{partition_prefix(partition)}swept:deliveries", swept)
+    again = await claim(deliveries, wanted(2))
+    assert [each.id for each in again] == [claimed.id] * is_lost
+
+
 # Pauses
 
 

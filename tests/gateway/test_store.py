@@ -10,20 +10,22 @@ import pytest
 
 from config.clock import SECOND, StoreClock, SystemClock
 from config.ids import choose_partition, derived_id, new_id, partition_of
-from config.store import Store, StoreFull
+from config.store import Store, StoreFull, partition_prefix
 from delivery.bounds import Retention
 from delivery.egress import Policy, parse_destination
 from delivery.endpoints import Registration, register, url_hash
-from delivery.models import Message
+from delivery.models import Bury, Deliver, Message
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
 from gateway.models import Callback, Job, StoredFile, Tombstone, View
 from gateway.outbox import Outbox
 from gateway.store import JobStore
 from gateway.work import Changed, End, Ended, Lost, Progress, Report, WorkStore
+from tests.delivery.test_store import claim, over, wanted
 
 RING = KeyRing({"k1": bytes(32)})
 LEASE = 30 * SECOND
+HOUR = 3600 * SECOND
 HOST = "receiver.example"
 
 
@@ -429,6 +431,48 @@ async def test_results_outlive_a_callback_that_is_still_owed(
     life = {"tombstone_life": 3600 * SECOND, "after_callback": 3600 * SECOND, "at_most": 10}
     assert await outbox.expire(**life) == (False, [])
     assert (await read(jobs, job)).job.status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"), [(Deliver(), "delivered"), (Bury(reason="exhausted"), "dead")]
+)
+@pytest.mark.parametrize("late", [False, True])
+async def test_results_outlive_a_callback_of_which_nothing_is_kept(
+    jobs: JobStore,
+    work: WorkStore,
+    outbox: Outbox,
+    deliveries: DeliveryStore,
+    store: Store,
+    *,
+    verdict: Deliver | Bury,
+    status: str,
+    late: bool,
+) -> None:
+    job = a_job(jobs)
+    await submit(jobs, job)
+    view = await claimed(work, job)
+    completed = view.now - 2 * HOUR if late else view.now
+    await work.finish(
+        job.id,
+        an_end(view, message=owed(job), completed_at=completed, expires_at=view.now - 1),
+    )
+    [given] = await claim(deliveries, wanted(1))
+    if late:
+        name = f"{partition_prefix(partition_of(given.id))}d:{given.id}"
+        await store.client.hset(name, "createdAt", str(completed))
+    await deliveries.record([over(given, verdict)])
+    none = replace(deliveries.retention, dead_count=0, delivered_count=0)
+    await DeliveryStore(store, deliveries.partitions, none).retire(10)
+    assert await deliveries.read(given.id) is None
+    shown = (await read(jobs, job)).callback
+    assert shown is not None
+    assert shown.status == status
+    # An hour after the callback's end, whenever that was.
+    life = {"tombstone_life": HOUR, "at_most": 10}
+    assert await outbox.expire(**life, after_callback=HOUR) == (False, [])
+    found = (await read(jobs, job)).job
+    assert found.expires_at is not None
+    assert 0 <= found.expires_at - view.now - HOUR < 5 * 60 * SECOND
 
 
 async def test_an_idempotency_key_makes_one_job(jobs: JobStore) -> None:
