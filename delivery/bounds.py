@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 from config.clock import SECOND
+
+Kind = Literal["dead", "delivered"]
+"""Of ended deliveries. A test that failed is kept with what was delivered: it is no dead letter."""
+
+Cause = Literal["age", "count", "bytes"]
+"""The bound for which one was taken down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +54,12 @@ class Bound:
     """A bound of which most is used.
 
     Attributes:
-        kind: `dead` or `delivered`.
-        name: `count` or `bytes`.
+        name: which one.
     """
 
-    kind: str
+    kind: Kind
     tenant: str
-    name: str
+    name: Cause
     used: int
     allowed: int
 
@@ -65,12 +70,12 @@ class Retired:
 
     Attributes:
         more: whether there is more to do at once.
-        dropped: how many were taken down, by kind and cause (`age`, `count`, `bytes`).
+        dropped: how many were taken down, by kind and cause.
         near: bounds of which at least 80 % were used before.
     """
 
     more: bool
-    dropped: Mapping[tuple[str, str], int]
+    dropped: Mapping[tuple[Kind, Cause], int]
     near: tuple[Bound, ...]
 
 
@@ -80,12 +85,15 @@ def decode_retired(reply: list[Any]) -> Retired:
     dropped = zip(counts[::3], counts[1::3], counts[2::3], strict=True)
     return Retired(
         more=bool(more),
-        dropped={(kind.decode(), cause.decode()): count for kind, cause, count in dropped},
+        dropped={
+            (cast("Kind", kind.decode()), cast("Cause", cause.decode())): count
+            for kind, cause, count in dropped
+        },
         near=tuple(
             Bound(
-                kind=kind.decode(),
+                kind=cast("Kind", kind.decode()),
                 tenant=tenant.decode(),
-                name=name.decode(),
+                name=cast("Cause", name.decode()),
                 used=int(used),
                 allowed=int(allowed),
             )

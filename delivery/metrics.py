@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -12,6 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from config.clock import SECOND, Clock
 from config.metrics import LONG, SHORT, StoreNumbers
 from config.store import Call, Store, load_script, pairs, partition_prefix
+from delivery.bounds import Cause, Kind
 from delivery.models import Attempted, Claimed, Deliver, Reason
 
 _DENIED = "destination_not_allowed"
@@ -123,9 +125,17 @@ def _families(replies: Sequence[Any]) -> list[Metric]:
     # From 0 on, so that the first of its kind is a rise.
     for reason in get_args(Reason):
         dead.add_metric([reason], counters[f"dead:{reason}"])
+    retired = CounterMetricFamily(
+        "gateway_delivery_retired",
+        "Ended deliveries of which nothing is kept, by kind and the bound that was passed.",
+        labels=["kind", "cause"],
+    )
+    for kind, cause in product(get_args(Kind), get_args(Cause)):
+        retired.add_metric([kind, cause], counters[f"retired:{kind}:{cause}"])
     return [
         endpoints,
         dead,
+        retired,
         _gauge("due_lag_seconds", "How long the endpoint waits whose turn is next.", lag / SECOND),
         _gauge("breakers_open", "Endpoints whose breaker is open.", sums["breakers"]),
         _gauge(

@@ -231,6 +231,20 @@ async def test_deaths_are_counted_by_reason_and_once(
     assert await numbers.value("delivery_dead_total", reason="exhausted") == 2, "it never falls"
 
 
+async def test_what_is_taken_down_is_counted_by_kind_and_cause(
+    deliveries: DeliveryStore, numbers: Numbers, store: Store
+) -> None:
+    assert await numbers.value("delivery_retired_total", kind="dead", cause="count") == 0
+    await enqueue(deliveries, "a.example", 3)
+    for claimed in await claim(deliveries, wanted(1)):
+        await deliveries.record([over(claimed, Bury(reason="exhausted"))])
+    one = replace(deliveries.retention, dead_count=1)
+    await DeliveryStore(store, deliveries.partitions, one).retire(10)
+    assert await numbers.value("delivery_retired_total", kind="dead", cause="count") == 2
+    assert await numbers.value("delivery_retired_total", kind="delivered", cause="age") == 0
+    assert await numbers.value("delivery_dead_letters") == 1
+
+
 async def test_open_breakers_are_counted_until_a_good_answer(
     deliveries: DeliveryStore, numbers: Numbers, store: Store
 ) -> None:

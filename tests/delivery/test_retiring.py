@@ -10,11 +10,11 @@ import pytest
 from config.clock import SECOND, SystemClock
 from config.ids import partition_of
 from config.store import Store, partition_prefix
-from delivery.bounds import DEFAULT_RETENTION, Bound, Retention, Retired
+from delivery.bounds import DEFAULT_RETENTION, Bound, Cause, Kind, Retention, Retired
 from delivery.models import Bury, Deliver
 from delivery.retiring import Retirer
 from delivery.store import DeliveryStore
-from tests.delivery.test_store import claim, enqueue, over, registration, wanted
+from tests.delivery.test_store import claim, enqueue, message, over, registration, wanted
 
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
@@ -76,10 +76,12 @@ async def kept(deliveries: DeliveryStore, ids: list[str]) -> list[str]:
     return [each for each in ids if await deliveries.read(each) is not None]
 
 
-async def dropped(deliveries: DeliveryStore, at_most: int = PLENTY) -> dict[tuple[str, str], int]:
+async def dropped(
+    deliveries: DeliveryStore, at_most: int = PLENTY
+) -> dict[tuple[Kind, Cause], int]:
     """Retire; return how many were taken down."""
-    total: dict[tuple[str, str], int] = {}
-    for retired in (await deliveries.retire(at_most)).values():
+    total: dict[tuple[Kind, Cause], int] = {}
+    for retired in (await deliveries.retire(PLENTY)).values():
         for cause, count in retired.dropped.items():
             total[cause] = total.get(cause, 0) + count
     return total
@@ -87,6 +89,23 @@ async def dropped(deliveries: DeliveryStore, at_most: int = PLENTY) -> dict[tupl
 
 async def near(deliveries: DeliveryStore) -> list[Bound]:
     return [each for retired in (await deliveries.retire(PLENTY)).values() for each in retired.near]
+
+
+async def test_a_test_that_failed_is_kept_with_what_was_delivered(
+    store: Store, deliveries: DeliveryStore
+) -> None:
+    endpoint = registration("a.example", deliveries.partitions)
+    await deliveries.register_endpoint(endpoint)
+    sent = replace(message(endpoint), trigger="test")
+    await deliveries.enqueue(sent)
+    [claimed] = await claim(deliveries, wanted(1))
+    await deliveries.record([over(claimed, Bury(reason="exhausted"))])
+    assert await members(store, shelf(sent.id, "dead")) == []
+    assert len(await members(store, shelf(sent.id, "delivered"))) == 1
+    assert await dropped(bounded(store, deliveries, delivered_count=0)) == {
+        ("delivered", "count"): 1
+    }
+    assert await deliveries.read(sent.id) is None
 
 
 ENDS = [("dead", Bury(reason="exhausted")), ("delivered", Deliver())]
