@@ -22,6 +22,7 @@ from typing import Final
 from config.clock import Clock, SystemClock
 from config.parent import PARENT_FD
 from config.settings import environment
+from config.sharedfiles import FOLDER
 from gateway.isolated import IsolatedRun, Reports, not_started
 from gateway.models import Job, JsonObject
 
@@ -146,6 +147,8 @@ class _Zygote:
         environ = environment()
         # It does not inherit the pipe of that number, and ends with this process by its socket.
         environ.pop(PARENT_FD, None)
+        # What a handler counts in a process of its own would be one more file for each attempt.
+        environ.pop(FOLDER, None)
         command = [sys.executable, "-c", _ZYGOTE, str(theirs.fileno())]
         with theirs:
             try:

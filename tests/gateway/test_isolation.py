@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from config.clock import SystemClock
 from config.parent import PARENT_FD
+from config.sharedfiles import FOLDER
 from gateway.artifacts import ArtifactStore, input_path, output_path
 from gateway.frames import MAX_FRAME, ChildJob, FrameError, Frames, encode_frame
 from gateway.isolation import Isolation
@@ -224,6 +225,20 @@ def test_every_run_has_a_process_of_its_own(runs: Runs, thread: ThreadPoolExecut
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_is_the_workers_own_is_not_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (PARENT_FD, FOLDER):
+        monkeypatch.setenv(name, str(tmp_path))
+    isolation = Isolation(modules=MODULES, profile="development", artifacts_url=tmp_path.as_uri())
+    try:
+        seen = Runs(isolation, ArtifactStore(tmp_path.as_uri())).run("look", {})
+    finally:
+        isolation.close()
+    assert {PARENT_FD, FOLDER}.isdisjoint(seen["environment"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_process_starts_from_clean_surroundings(runs: Runs) -> None:
     seen = runs.run("look", {})
     assert seen["isSessionLeader"]
@@ -233,7 +248,6 @@ def test_a_process_starts_from_clean_surroundings(runs: Runs) -> None:
     assert not seen["isMasked"]
     # The line to the worker, and the listing itself.
     assert len(seen["descriptors"]) == 2
-    assert PARENT_FD not in seen["environment"]
     own, of_its_children = seen["temporary"]
     assert own == of_its_children
     assert own != tempfile.gettempdir()
