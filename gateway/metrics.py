@@ -14,8 +14,9 @@ from config.metrics import LONG, StoreNumbers
 from config.store import Call, Store, load_script, pairs, partition_prefix
 from gateway.models import Priority, Status
 
-_LOOKED_AT = 1_000
-"""Tenants of a priority, and rung jobs, that a partition is asked about."""
+_LOOKED_AT = 500
+"""Tenants of a priority, and rung jobs, that a partition is asked about: what a scrape may cost the
+store. Where more tenants wait, those whose turn is next are counted."""
 
 _ENDS: tuple[Status, ...] = ("completed", "failed", "cancelled")
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -146,7 +147,7 @@ def _families(replies: Sequence[Any], job_types: Iterable[str]) -> list[Metric]:
         _labelled("gateway_jobs", "Jobs that are kept, by status.", "status", _statuses(jobs)),
         _labelled(
             "gateway_job_queue_depth",
-            "Jobs that wait for a worker, by priority.",
+            "Jobs that wait for a worker, by priority; of 500 tenants of a partition at the most.",
             "priority",
             {priority: waiting[priority] for priority in get_args(Priority)},
         ),
