@@ -107,11 +107,12 @@ def _families(replies: Sequence[Any]) -> list[Metric]:
     """Return what the script `numbers` counted, all partitions together."""
     sums: Tally[str] = Tally()
     counters: Tally[str] = Tally()
-    lag = 0
-    for *sizes, late, flat in replies:
+    processes = lag = 0
+    for *sizes, alive, late, flat in replies:
         sums.update(dict(zip(_SIZES, sizes, strict=True)))
         counters.update({name: int(value) for name, value in pairs(flat).items()})
-        lag = max(lag, late)
+        # Each process claims from every partition.
+        processes, lag = max(processes, alive), max(lag, late)
     endpoints = GaugeMetricFamily(
         "gateway_delivery_endpoints",
         "Endpoints with something to do: now, or at an instant.",
@@ -137,6 +138,7 @@ def _families(replies: Sequence[Any]) -> list[Metric]:
         dead,
         retired,
         _gauge("due_lag_seconds", "How long the endpoint waits whose turn is next.", lag / SECOND),
+        _gauge("processes", "Processes that were heard of in the last ten seconds.", processes),
         _gauge("breakers_open", "Endpoints whose breaker is open.", sums["breakers"]),
         _gauge(
             "suspects",

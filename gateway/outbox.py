@@ -51,22 +51,6 @@ class Rung:
     due_in: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lag:
-    """How far behind the work is. Ages are in µs; None where nothing waits.
-
-    Attributes:
-        job: since when the oldest of the jobs waits that may run now; of each priority, the next
-            hundred tenants are looked at.
-        callback: how long the callback waits that is due and has waited longest.
-        senders: delivery processes that were heard of in the last ten seconds.
-    """
-
-    job: int | None
-    callback: int | None
-    senders: int
-
-
 class Outbox(Transitions):
     """The outboxes of all partitions, for relays."""
 
@@ -78,12 +62,6 @@ class Outbox(Transitions):
         """Return the live worker processes, and how many threads each has."""
         reply = await self._store.run(self._meta_call("muster", _SILENCE))
         return {process: int(threads) for process, threads in pairs(reply).items()}
-
-    async def lag(self) -> Lag:
-        """Return how far behind the work is, over all partitions."""
-        replies = await self._everywhere("lag", _SILENCE)
-        jobs, callbacks, senders = zip(*replies, strict=True)
-        return Lag(job=_longest(jobs), callback=_longest(callbacks), senders=max(senders))
 
     async def ring(
         self, windows: Mapping[int, int], *, again: int, again_at_most: int, overdue: bool
@@ -180,8 +158,3 @@ class Outbox(Transitions):
     async def forget_files(self, job_id: str) -> None:
         """Note that the files of an expired job are deleted."""
         await self._run("forget_files", partition_of(job_id), job_id)
-
-
-def _longest(ages: Iterable[int]) -> int | None:
-    longest = max(ages)
-    return None if longest < 0 else longest

@@ -7,14 +7,18 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import get_args
 from urllib.parse import unquote, urlsplit
+
+from prometheus_client import CollectorRegistry
 
 from config.clock import StoreClock, SystemClock
 from config.server import Server, read_server
 from config.settings import Settings
-from config.store import Store, StoreError, connect, kept_partitions
+from config.store import Store, StoreError, StoreUnavailable, connect, kept_partitions
 from delivery.configure import connect_store, delivery_store, key_ring
 from delivery.errors import SealError
+from delivery.metrics import delivery_numbers
 from gateway.cli.findings import (
     Finding,
     of_disk,
@@ -26,8 +30,9 @@ from gateway.cli.findings import (
     of_workers,
 )
 from gateway.keys import START, KeyStore
+from gateway.metrics import job_numbers
+from gateway.models import Priority
 from gateway.outbox import Outbox
-from gateway.store import JobStore
 
 _TENANTS = 20
 _SECRETS = 20
@@ -79,16 +84,35 @@ async def _contents(store: Store, settings: Settings) -> AsyncIterator[Finding]:
         yield of_partitions(partitions, settings.store.partitions)
         if partitions != settings.store.partitions:
             return
-        scripts = (store, partitions, StoreClock(SystemClock()))
-        retention = delivery_store(settings, store).retention
-        outbox = Outbox(*scripts, retention)
-        lag = await outbox.lag()
-        pending, _ = await JobStore(*scripts, retention).backlog([])
-        yield of_workers(sum((await outbox.muster()).values()), pending, lag)
-        yield of_senders(lag)
+        async for finding in _work(store, settings):
+            yield finding
         yield await _sealed(store, settings)
     except StoreError as error:
         yield Finding("contents", "fault", f"cannot be read: {error}", "see the store's log")
+
+
+async def _work(store: Store, settings: Settings) -> AsyncIterator[Finding]:
+    """Judge by the numbers that are on the admin ports' pages as well."""
+    clock, partitions = StoreClock(SystemClock()), settings.store.partitions
+    retention = delivery_store(settings, store).retention
+    threads = sum((await Outbox(store, partitions, clock, retention).muster()).values())
+    registry = CollectorRegistry()
+    await job_numbers(registry, store, partitions, clock).refresh()
+    await delivery_numbers(registry, store, partitions, clock).refresh()
+
+    def number(name: str, **labels: str) -> float:
+        value = registry.get_sample_value(f"gateway_{name}", labels)
+        if value is None:
+            raise StoreUnavailable("it stopped to answer")
+        return value
+
+    oldest = max(
+        number("job_queue_oldest_age_seconds", priority=each) for each in get_args(Priority)
+    )
+    pending = int(number("jobs", status="pending"))
+    yield of_workers(threads=threads, pending=pending, oldest=oldest)
+    processes = int(number("delivery_processes"))
+    yield of_senders(processes=processes, late=number("delivery_due_lag_seconds"))
 
 
 async def _sealed(store: Store, settings: Settings) -> Finding:

@@ -7,14 +7,14 @@ from typing import Literal
 
 from config.clock import SECOND
 from config.server import Server
-from gateway.outbox import Lag
 
 Level = Literal["ok", "warning", "fault", "skipped"]
 
 _OLDEST_VERSION = (7, 0)
 _CLOCK_WARNING, _CLOCK_FAULT = 2 * SECOND, 60 * SECOND
 _MEMORY_WARNING, _MEMORY_FAULT = 0.8, 0.95
-_JOB_LAG, _CALLBACK_LAG = 60 * SECOND, 10 * SECOND
+_JOB_LAG, _CALLBACK_LAG = 60.0, 10.0
+"""Seconds."""
 _DISK_WARNING, _DISK_FAULT = 0.1, 0.02
 _DISK_FAULT_BYTES = 100 * 2**20
 
@@ -136,30 +136,28 @@ def of_partitions(kept: int | None, asked: int) -> Finding:
     return Finding("partitions", "ok", f"{kept}, as the store was made")
 
 
-def of_workers(threads: int, pending: int, lag: Lag) -> Finding:
-    """Judge whether jobs are worked on in time."""
-    says = f"{pending} jobs wait, {threads} threads work"
+def of_workers(*, threads: int, pending: int, oldest: float) -> Finding:
+    """Judge whether jobs are worked on in time; `oldest` waits for so many seconds."""
     if threads == 0:
         level: Level = "fault" if pending else "warning"
-        return Finding(
-            "jobs", level, f"{pending} jobs wait, nobody works", "start `gateway worker`"
-        )
-    if lag.job is not None and lag.job >= _JOB_LAG:
-        oldest = f"{says}; the oldest waits for {lag.job // SECOND} s"
+        nobody = f"{pending} jobs wait, nobody works"
+        return Finding("jobs", level, nobody, "start `gateway worker`")
+    says = f"{pending} jobs wait, {threads} threads work"
+    if oldest >= _JOB_LAG:
         advice = "start more workers; if nothing moves, see whether a relay runs"
-        return Finding("jobs", "warning", oldest, advice)
+        return Finding("jobs", "warning", f"{says}; the oldest waits for {oldest:.0f} s", advice)
     return Finding("jobs", "ok", says)
 
 
-def of_senders(lag: Lag) -> Finding:
-    """Judge whether callbacks are sent in time."""
-    if lag.senders == 0:
-        level: Level = "warning" if lag.callback is None else "fault"
+def of_senders(*, processes: int, late: float) -> Finding:
+    """Judge whether callbacks are sent in time; one that is due is `late` by so many seconds."""
+    if processes == 0:
+        level: Level = "fault" if late else "warning"
         return Finding("callbacks", level, "nobody sends them", "start `gateway delivery`")
-    if lag.callback is not None and lag.callback >= _CALLBACK_LAG:
-        says = f"the one due longest waits for {lag.callback // SECOND} s"
+    if late >= _CALLBACK_LAG:
+        says = f"the one due longest waits for {late:.0f} s"
         return Finding("callbacks", "warning", says, "start more `gateway delivery`")
-    who = "a process sends" if lag.senders == 1 else f"{lag.senders} processes send"
+    who = "a process sends" if processes == 1 else f"{processes} processes send"
     return Finding("callbacks", "ok", f"{who} them, none is late")
 
 

@@ -12,7 +12,7 @@ import click
 
 from config.variables import environment
 from gateway.cli.command import CliError, Group
-from gateway.cli.options import JOB, Instant, Json, as_json, data_dir
+from gateway.cli.options import JOB, Instant, Json, Number, WholeNumber, as_json, data_dir
 from gateway.cli.output import (
     FAILED,
     OK,
@@ -66,23 +66,27 @@ def jobs() -> None:
 )
 @click.option("--run-at", type=Instant(), help="Begin no earlier, such as 2030-01-31T12:00:00Z.")
 @click.option(
-    "--timeout", "timeout_seconds", type=float, metavar="SECONDS", help="What one attempt may take."
+    "--timeout",
+    "timeout_seconds",
+    type=Number(0),
+    metavar="SECONDS",
+    help="What one attempt may take.",
 )
 @click.option(
     "--queue-timeout",
     "queue_timeout_seconds",
-    type=float,
+    type=Number(0),
     metavar="SECONDS",
     help="How long it may wait.",
 )
 @click.option(
     "--result-ttl",
     "result_ttl_seconds",
-    type=int,
+    type=WholeNumber(1),
     metavar="SECONDS",
     help="How long its results are kept.",
 )
-@click.option("--max-attempts", type=int, metavar="N", help="How often it is tried.")
+@click.option("--max-attempts", type=WholeNumber(1), metavar="N", help="How often it is tried.")
 @click.option("--metadata", type=Json(), help="A JSON object of yours that stays with the job.")
 @click.option("--idempotency-key", metavar="KEY", help="The same key and request: the same job.")
 @click.option("--wait", is_flag=True, help="Wait for its end, as `gateway jobs wait` does.")
@@ -139,7 +143,7 @@ def get(job_id: str, as_json: bool, data_dir: Path) -> int:
 @click.argument("job_id", metavar="JOB", type=JOB)
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Number(0),
     default=_WAIT_SECONDS,
     show_default=True,
     metavar="SECONDS",
@@ -232,7 +236,8 @@ def retry(job_ids: tuple[str, ...], as_json: bool, data_dir: Path) -> int:
 @click.option("--until", type=Instant(), help="Created before.")
 @click.option(
     "--limit",
-    type=click.IntRange(1, 100_000),
+    type=WholeNumber(1, 100_000),
+    metavar="N",
     default=20,
     show_default=True,
     help="At most so many.",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import click
 
@@ -85,6 +87,36 @@ class Instant(click.ParamType[datetime]):
             reason = f"{value!r} is neither a time such as 2030-01-31T12:00:00Z nor one such as 2h"
             return self.fail(reason, param, ctx)
         return instant
+
+
+class Number(click.ParamType[float]):
+    """A number within bounds, whole ones included; `WholeNumber` takes only those."""
+
+    name = "number"
+    parse: ClassVar[Callable[[str], float]] = float
+
+    def __init__(self, low: float, high: float = math.inf, *, noun: str = "") -> None:
+        self._low, self._high = low, high
+        self._noun = noun or self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        try:
+            number = type(self).parse(value)
+        except ValueError:
+            number = math.nan
+        if self._low <= number <= self._high:
+            return number
+        upper = "" if self._high == math.inf else f" to {self._high}"
+        reason = f"{str(value)!r} is not a {self._noun} from {self._low}{upper}"
+        return self.fail(reason, param, ctx)
+
+
+class WholeNumber(Number):
+    """A whole number within bounds."""
+
+    name = "whole number"
+    parse = int
 
 
 class Json(click.ParamType[Any]):

@@ -10,7 +10,7 @@ import click
 from config import ids
 from config.clock import SECOND, SystemClock
 from gateway.cli.command import CliError, Command
-from gateway.cli.options import Secret, as_json, read_bytes
+from gateway.cli.options import Number, Secret, WholeNumber, as_json, read_bytes
 from gateway.cli.output import FAILED, OK, note, say, say_json
 
 if TYPE_CHECKING:
@@ -45,7 +45,12 @@ _secrets = click.option(
 @_body
 @_secrets
 @click.option("--id", "message_id", help="The webhook-id; a fresh one unless given.")
-@click.option("--timestamp", type=click.IntRange(0), help="Seconds since 1970; now unless given.")
+@click.option(
+    "--timestamp",
+    type=WholeNumber(0),
+    metavar="SECONDS",
+    help="Seconds since 1970; now unless given.",
+)
 @as_json
 def sign(
     body: str,
@@ -87,7 +92,7 @@ def sign(
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Number(0),
     metavar="SECONDS",
     help="How far the timestamp may be from now.  [default: 300]",
 )

@@ -10,7 +10,7 @@ import click
 
 from config import ids
 from gateway.cli.command import CliError, Group
-from gateway.cli.options import ENDPOINT, Secret, as_json, data_dir
+from gateway.cli.options import ENDPOINT, Secret, WholeNumber, as_json, data_dir
 from gateway.cli.output import OK, note, say, say_json
 from gateway.cli.target import open_client
 
@@ -64,7 +64,7 @@ def show(endpoint_id: str, scheme: str, as_json: bool, data_dir: Path) -> int:
 @click.option("--secret", type=Secret(), help="One of your own, or @FILE; random unless given.")
 @click.option(
     "--overlap",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     metavar="SECONDS",
     help="How long the old one signs too (a day); 0: not at all.",
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.command import CliError, Command
-from gateway.cli.options import checkout, default_data_dir
+from gateway.cli.options import WholeNumber, checkout, default_data_dir
 
 
 @click.command(
@@ -22,7 +22,10 @@ from gateway.cli.options import checkout, default_data_dir
 @click.option("--once", is_flag=True, help="Stop after the demonstration; 0 if all of it worked.")
 @click.option("--no-demo", is_flag=True, help="Do not run the demonstration.")
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), help="Of the api (8080); 0 takes any free one."
+    "--port",
+    type=WholeNumber(0, 65_535, noun="port"),
+    metavar="N",
+    help="Of the api (8080); 0 takes any free one.",
 )
 @click.option(
     "--data-dir",

@@ -316,8 +316,8 @@ def test_admin_ports_are_any_free_ones_unless_they_are_given(start: Start) -> No
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--port", "65536"], "65536 is not in the range 0<=x<=65535"),
-        (["--port", "http"], "'http' is not a valid integer range"),
+        (["--port", "65536"], "'65536' is not a port from 0 to 65535"),
+        (["--port", "http"], "'http' is not a port from 0 to 65535"),
         (["--twice"], "No such option '--twice'"),
     ],
 )

@@ -19,7 +19,6 @@ from gateway.cli.findings import (
     of_soft,
     of_workers,
 )
-from gateway.outbox import Lag
 
 HEALTHY = Server(
     version="7.2.4",
@@ -34,7 +33,6 @@ HEALTHY = Server(
     ahead=0,
     way=1_000,
 )
-IDLE = Lag(job=None, callback=None, senders=1)
 
 
 def levels(findings: list[Finding]) -> dict[str, Level]:
@@ -92,29 +90,29 @@ def test_partitions(kept: int | None, asked: int, level: Level) -> None:
 @pytest.mark.parametrize(
     ("threads", "pending", "oldest", "level"),
     [
-        (0, 0, None, "warning"),
-        (0, 3, None, "fault"),
-        (8, 3, SECOND, "ok"),
-        (8, 0, None, "ok"),
-        (8, 3, 60 * SECOND, "warning"),
+        (0, 0, 0.0, "warning"),
+        (0, 3, 0.0, "fault"),
+        (8, 3, 1.0, "ok"),
+        (8, 0, 0.0, "ok"),
+        (8, 3, 60.0, "warning"),
     ],
 )
-def test_workers(threads: int, pending: int, oldest: int | None, level: Level) -> None:
-    assert of_workers(threads, pending, replace(IDLE, job=oldest)).level == level
+def test_workers(threads: int, pending: int, oldest: float, level: Level) -> None:
+    assert of_workers(threads=threads, pending=pending, oldest=oldest).level == level
 
 
 @pytest.mark.parametrize(
-    ("senders", "oldest", "level"),
+    ("processes", "late", "level"),
     [
-        (0, None, "warning"),
-        (0, SECOND, "fault"),
-        (1, None, "ok"),
-        (2, SECOND, "ok"),
-        (2, 10 * SECOND, "warning"),
+        (0, 0.0, "warning"),
+        (0, 1.0, "fault"),
+        (1, 0.0, "ok"),
+        (2, 1.0, "ok"),
+        (2, 10.0, "warning"),
     ],
 )
-def test_senders(senders: int, oldest: int | None, level: Level) -> None:
-    assert of_senders(Lag(job=None, callback=oldest, senders=senders)).level == level
+def test_senders(processes: int, late: float, level: Level) -> None:
+    assert of_senders(processes=processes, late=late).level == level
 
 
 @pytest.mark.parametrize(

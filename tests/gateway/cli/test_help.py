@@ -94,6 +94,12 @@ def test_a_wrong_command_is_wrong_usage(cli: Cli) -> None:
     assert "job_00… is one" in cli.err
     cli("jobs", "list", "--since", "yesterday", code=2)
     assert "2h" in cli.err
+    for limit in ("0", "100001", "many", "1.5"):
+        cli("jobs", "list", "--limit", limit, code=2)
+        assert f"'{limit}' is not a whole number from 1 to 100000" in cli.err
+    for seconds in ("-1", "nan", "soon"):
+        cli("jobs", "wait", "job_00" + "0" * 22, "--timeout", seconds, code=2)
+        assert f"'{seconds}' is not a number from 0" in cli.err
     cli("jobs", "submit", "t", "{", code=2)
     assert "not JSON" in cli.err
     cli("jobs", "submit", "t", "@/nowhere.json", code=2)
