@@ -7,12 +7,13 @@ import socket
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from config.settings import environment
 from config.store import Store, agree_on_partitions
 from tests.conftest import RunningStores
 from tests.gateway.cli.conftest import Cli
-from tests.running import API_KEY, Gateway
+from tests.running import API_KEY, Gateway, inbox
 
 KEYS = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 CHECKS = {
@@ -59,9 +60,14 @@ def described(
     return monkeypatch
 
 
-def test_a_gateway_that_is_well(cli: Cli, whole: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_that_is_well(
+    cli: Cli, whole: Gateway, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GATEWAY_API_KEY", API_KEY)
-    whole.secret("http://127.0.0.1:9/doctor")
+    # Its processes have all begun by the time that a callback has come.
+    url = inbox(httpserver, "/doctor").url
+    job = whole.submit(type="demo.echo", input={"payload": 1}, callbackUrl=url)
+    whole.called_back(job["jobId"])
     asked = ["doctor", "--data-dir", str(whole.data)]
     levels = found(cli(*asked, "--json"))
     assert levels.keys() == CHECKS
