@@ -151,4 +151,4 @@ def _cells(found: Mapping[str, Any]) -> tuple[object, ...]:
 def _state(found: Mapping[str, Any]) -> str:
     if found["paused"]:
         return "paused"
-    return "broken" if found["openUntil"] else "open"
+    return "failing" if found["breaker"] == "open" else "ok"

@@ -94,9 +94,3 @@ def asking(cli: Cli, whole: Gateway, monkeypatch: pytest.MonkeyPatch) -> Cli:
         monkeypatch.setenv(name, value)
     cli.environ = {**cli.environ, **named}
     return cli
-
-
-def needs(gateway: Gateway, path: str) -> None:
-    """Skip the test where this gateway does not have the address yet."""
-    if path not in gateway.client.get("/openapi.json").json()["paths"]:
-        pytest.skip(f"this gateway does not have {path} yet")

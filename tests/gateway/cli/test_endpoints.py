@@ -9,7 +9,7 @@ from pytest_httpserver import HTTPServer
 
 from delivery.signing import generate_secret
 from gateway.receiving import verify
-from tests.gateway.cli.conftest import Cli, needs
+from tests.gateway.cli.conftest import Cli
 from tests.running import Gateway, Inbox, inbox
 
 ABSENT = "ep_00" + "0" * 22
@@ -34,7 +34,7 @@ def test_they_are_listed_and_shown(asking: Cli, endpoint: str, receiver: Inbox) 
     columns = ["ENDPOINT", "ORIGIN", "STATE", "LIMIT", "BUSY", "WAITING", "OK"]
     assert heading.split() == columns
     [line] = [line for line in lines if line.startswith(endpoint)]
-    assert line.split()[1:3] == [origin, "open"]
+    assert line.split()[1:3] == [origin, "ok"]
     listed = [json.loads(line) for line in asking("endpoints", "list", "--json").splitlines()]
     assert endpoint in {each["id"] for each in listed}
     assert f"origin             {origin}" in asking("endpoints", "show", endpoint)
@@ -42,8 +42,7 @@ def test_they_are_listed_and_shown(asking: Cli, endpoint: str, receiver: Inbox) 
     assert "404 not_found" in asking.err
 
 
-def test_one_is_paused_and_resumed(asking: Cli, whole: Gateway, endpoint: str) -> None:
-    needs(whole, "/v1/endpoints/{endpointId}/pause")
+def test_one_is_paused_and_resumed(asking: Cli, endpoint: str) -> None:
     assert json.loads(asking("endpoints", "pause", endpoint, "--json"))["paused"]
     [line] = [line for line in asking("endpoints", "list").splitlines() if endpoint in line]
     assert line.split()[2] == "paused"

@@ -24,7 +24,6 @@ from pytest_httpserver import HTTPServer
 
 from config.clock import SystemClock
 from delivery.signing import generate_secret, sign
-from tests.gateway.cli.conftest import needs
 from tests.gateway.cli.tree import Place, commands
 from tests.processes import eventually
 from tests.readmes import Checkout
@@ -202,8 +201,6 @@ def configure(root: Path, gateway: Gateway) -> None:
 
 @named(SHORT)
 def test_an_example_does_what_it_says(desk: Desk, place: Place, example: str) -> None:
-    if place in {("endpoints", "pause"), ("endpoints", "resume")}:
-        needs(desk.gateway, f"/v1/endpoints/{{endpointId}}/{place[1]}")
     desk.run(desk.written(place, example))
 
 
