@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 MILLISECOND = 1_000
@@ -79,8 +80,14 @@ def rfc3339(us: int) -> str:
     Raises:
         OverflowError: outside of the years 1 to 9999.
     """
-    moment = _EPOCH + timedelta(microseconds=us)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, rest = divmod(us, SECOND)
+    return f"{_to_the_second(second)}.{rest // MILLISECOND:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _to_the_second(second: int) -> str:
+    """Most instants that are written lie within the same few seconds."""
+    return (_EPOCH + timedelta(seconds=second)).isoformat()[: len("2026-01-01T00:00:00")]
 
 
 def parse_rfc3339(text: str) -> int:

@@ -138,7 +138,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         url = request.url
         target = request.extensions.get("target", url.raw_path)
         sent = encode(
-            request.method.encode("ascii"), target, request.headers.raw, await request.aread()
+            request.method.encode("ascii"), target, request.headers.raw, await _body(request)
         )
         origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         reply = await ask(self._connections, origin, sent, progress)
@@ -152,6 +152,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             stream=answer,
             extensions=progress.extensions(),
         )
+
+
+async def _body(request: httpx.Request) -> bytes:
+    if isinstance(request.stream, httpx.ByteStream):
+        return b"".join(request.stream)
+    return await request.aread()
 
 
 async def _read_answer(content: StreamReader) -> Answer:
