@@ -210,6 +210,8 @@ class ApiSettings(Section):
     heartbeat_seconds: Annotated[float, Field(gt=0, le=3600)]
     send_timeout_seconds: Annotated[float, Field(gt=0, le=3600)]
     ws_origins: Annotated[tuple[Origin, ...], Field(max_length=1000)]
+    audit_max_records: Annotated[int, Field(ge=100, le=1_000_000)]
+    audit_retention_seconds: Seconds
 
 
 class JobsSettings(Section):

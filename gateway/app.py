@@ -31,6 +31,7 @@ from delivery.configure import cancelled_by_signals, wait_for_store
 from gateway.access import Access
 from gateway.admission import Admission
 from gateway.api.artifacts import ArtifactsApi
+from gateway.api.audit import AuditApi
 from gateway.api.deliveries import DeliveriesApi
 from gateway.api.docs import DocsApi
 from gateway.api.endpoints import EndpointsApi
@@ -105,6 +106,7 @@ def create_app(
         *SamplesApi(services, access, urls).routes(),
         *DeliveriesApi(services, access, urls).routes(),
         *KeysApi(services, access, urls, keys).routes(),
+        *AuditApi(services, access, urls).routes(),
         *SystemApi(services, access, health).routes(),
         *RoutesApi(services, intake).routes(),
         *DocsApi(services, urls).routes(),

@@ -90,6 +90,19 @@ def parse_query(parameters: Iterable[tuple[str, str]]) -> Query:
     )
 
 
+def parse_parameters(parameters: Iterable[tuple[str, str]], *names: str) -> dict[str, str]:
+    """Return the query parameters, each of which is one of `names` and given once.
+
+    Raises:
+        Problem: `invalid_parameter`.
+    """
+    given = list(parameters)
+    found = dict(given)
+    if len(found) < len(given) or not found.keys() <= set(names):
+        raise Problem("invalid_parameter", f"known parameters, each once, are {', '.join(names)}")
+    return found
+
+
 def parse_limit(text: str | None) -> int:
     """Return how many are wanted.
 

@@ -45,6 +45,11 @@ Refuse = Callable[[Scope, Problem], Response]
 _current: ContextVar[str] = ContextVar("request_id", default="")
 
 
+def current_request_id() -> str | None:
+    """Return the identifier of the request under way; None outside of any."""
+    return _current.get() or None
+
+
 class RequestIds(logging.Filter):
     """Puts the identifier of the request under way on every line of the log."""
 

@@ -13,6 +13,7 @@ from delivery.configure import connect_store, delivery_store, key_ring
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
 from gateway.artifacts import ArtifactStore
+from gateway.audit import AuditLog
 from gateway.files import FileStore
 from gateway.jobtypes import Registry
 from gateway.metrics import JobMetrics
@@ -34,6 +35,7 @@ class Services:
         files: the uploaded files that belong to no job.
         deliveries: the callback endpoints in it.
         artifacts: bytes kept outside the store.
+        audit: records what admins and operators do.
         registry: the job types on offer.
         ring: seals and opens, and derives the key of tickets.
         clock: the store's time.
@@ -48,6 +50,7 @@ class Services:
     files: FileStore
     deliveries: DeliveryStore
     artifacts: ArtifactStore
+    audit: AuditLog
     registry: Registry
     ring: KeyRing
     clock: StoreClock
@@ -84,6 +87,7 @@ def services_on(store: Store, settings: Settings) -> Services:
         files=FileStore(*scripts),
         deliveries=deliveries,
         artifacts=ArtifactStore(settings.artifacts.url),
+        audit=AuditLog(store, clock, settings.api),
         registry=Registry.load(settings.jobs.modules, settings.profile),
         ring=key_ring(settings),
         clock=clock,

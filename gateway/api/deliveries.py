@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,8 +22,6 @@ from gateway.reading import read_job
 from gateway.resource import json_response, resource
 from gateway.services import Services
 from gateway.urls import Urls
-
-log = logging.getLogger("api")
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _HIDDEN = "***"
@@ -120,18 +117,11 @@ class DeliveriesApi:
         """`POST /v1/deliveries/{id}/redeliver`: 202; it is sent as soon as its endpoint allows."""
         principal = await self._access.principal(request, "operate")
         delivery = await self._find(request, principal)
-        state = await self._services.deliveries.redeliver(delivery.id, ids.random_text(16))
-        if state is None:
-            raise _unknown()
-        log.info(
-            "delivery.redelivered",
-            extra={
-                "delivery": delivery.id,
-                "state": state,
-                "tenant": principal.tenant,
-                "key": principal.key_id,
-            },
+        await self._services.audit.record(
+            request, principal, "delivery.redeliver", delivery.id, state=delivery.state
         )
+        if await self._services.deliveries.redeliver(delivery.id, ids.random_text(16)) is None:
+            raise _unknown()
         delivery = await self._find(request, principal)
         return json_response(self._document(delivery, principal), 202, _NO_STORE)
 

@@ -1,12 +1,10 @@
 """API keys and tenants over HTTP, for operators: scope `admin`, over all tenants.
 
-Whatever is changed leaves a line in the log that says who did it; a key itself is in no log and in
-one answer only.
+Whatever is changed is in the audit log; a key itself is in no log and in one answer only.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,14 +20,12 @@ from gateway.bodies import read_json
 from gateway.documents import instant
 from gateway.errors import Fault
 from gateway.keys import START, KeyStore, Place, Tenant
-from gateway.listing import make_cursor, parse_cursor, parse_limit
+from gateway.listing import make_cursor, parse_cursor, parse_limit, parse_parameters
 from gateway.problems import Problem
 from gateway.resource import json_response, resource
 from gateway.schemas import parse_key_request, parse_tenant
 from gateway.services import Services
 from gateway.urls import Urls
-
-log = logging.getLogger("audit")
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _KEYS, _TENANTS = "/v1/admin/keys", "/v1/admin/tenants"
@@ -42,6 +38,7 @@ class KeysApi:
         self._access = access
         self._urls = urls
         self._keys = keys
+        self._audit = services.audit
         self._limits = services.settings.api
         self._clock: Clock = services.clock
 
@@ -68,16 +65,17 @@ class KeysApi:
             name=wanted.name or "",
             expires_at=wanted.expires_at,
         )
-        await self._keys.put(key)
-        log.info(
-            "audit.key_created",
-            extra={
-                "key": key.id,
-                "tenant": key.tenant,
-                "scopes": sorted(key.scopes),
-                "by": principal.key_id,
-            },
+        await self._audit.record(
+            request,
+            principal,
+            "key.create",
+            key.id,
+            tenant=key.tenant,
+            scopes=sorted(key.scopes),
+            name=key.name or None,
+            expiresAt=instant(key.expires_at),
         )
+        await self._keys.put(key)
         document = self._key(key)
         headers = {**_NO_STORE, "Location": document["_links"]["self"]}
         return json_response({**document, "key": token}, 201, headers)
@@ -85,7 +83,7 @@ class KeysApi:
     async def list_keys(self, request: Request) -> Response:
         """`GET /v1/admin/keys`: everybody's keys, or one tenant's, oldest first."""
         await self._access.principal(request, "admin")
-        given = _parameters(request, "tenant", "limit", "cursor")
+        given = parse_parameters(request.query_params.multi_items(), "tenant", "limit", "cursor")
         tenant = given.get("tenant")
         if tenant is not None and TENANT.fullmatch(tenant) is None:
             raise Problem("invalid_parameter", "tenant is none that can be")
@@ -98,39 +96,43 @@ class KeysApi:
     async def show_key(self, request: Request) -> Response:
         """`GET /v1/admin/keys/{id}`: all about a key but the key."""
         await self._access.principal(request, "admin")
-        key_id = request.path_params["key_id"]
-        key = await self._keys.read(key_id) if _is_key(key_id) else None
-        if key is None:
-            raise _unknown()
-        return json_response(self._key(key), 200, _NO_STORE)
+        return json_response(self._key(await self._find(request)), 200, _NO_STORE)
 
     async def revoke_key(self, request: Request) -> Response:
         """`DELETE /v1/admin/keys/{id}`: 204; within a second no process takes it any more."""
         principal = await self._access.principal(request, "admin")
-        key_id = request.path_params["key_id"]
-        if not _is_key(key_id) or not await self._keys.revoke(key_id):
+        key = await self._find(request)
+        await self._audit.record(request, principal, "key.revoke", key.id, tenant=key.tenant)
+        if not await self._keys.revoke(key.id):
             raise _unknown()
-        log.info("audit.key_revoked", extra={"key": key_id, "by": principal.key_id})
         return Response(status_code=204, headers=_NO_STORE)
 
     async def create_tenant(self, request: Request) -> Response:
         """`POST /v1/admin/tenants`: 201 with the tenant, 200 when it existed."""
         principal = await self._access.principal(request, "admin")
         wanted = parse_tenant(await self._body(request))
+        await self._audit.record(
+            request, principal, "tenant.create", wanted.id, tenant=wanted.id, name=wanted.name
+        )
         tenant, made = await self._keys.put_tenant(wanted.id, wanted.name or "")
-        if made:
-            log.info("audit.tenant_created", extra={"tenant": tenant.id, "by": principal.key_id})
         return json_response(self._tenant(tenant), 201 if made else 200, _NO_STORE)
 
     async def list_tenants(self, request: Request) -> Response:
         """`GET /v1/admin/tenants`: who was made or has a key, oldest first."""
         await self._access.principal(request, "admin")
-        given = _parameters(request, "limit", "cursor")
+        given = parse_parameters(request.query_params.multi_items(), "limit", "cursor")
         after = parse_cursor(given.get("cursor"), _is_tenant) or START
         found, place = await self._keys.list_tenants(
             after=after, limit=parse_limit(given.get("limit"))
         )
         return self._page(_TENANTS, given, [self._tenant(each) for each in found], place)
+
+    async def _find(self, request: Request) -> ApiKey:
+        key_id = request.path_params["key_id"]
+        key = await self._keys.read(key_id) if _is_key(key_id) else None
+        if key is None:
+            raise _unknown()
+        return key
 
     async def _body(self, request: Request) -> Any:
         limits = self._limits
@@ -165,13 +167,6 @@ class KeysApi:
             "createdAt": rfc3339(tenant.created_at),
             "_links": {"keys": keys},
         }
-
-
-def _parameters(request: Request, *names: str) -> dict[str, str]:
-    given = request.query_params.multi_items()
-    if len({name for name, _ in given}) < len(given) or not dict(given).keys() <= set(names):
-        raise Problem("invalid_parameter", f"known parameters, each once, are {', '.join(names)}")
-    return dict(given)
 
 
 def _is_key(text: str) -> bool:

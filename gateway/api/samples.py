@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,7 +14,6 @@ from delivery.endpoints import Endpoint, Registration, register, url_hash
 from delivery.models import Message
 from gateway.access import Access
 from gateway.api.deliveries import delivery_document
-from gateway.auth import Principal
 from gateway.bodies import read_optional_json
 from gateway.documents import event_body
 from gateway.drafts import destination_of
@@ -29,8 +26,6 @@ from gateway.samples import Samples
 from gateway.schemas import SampleRequest, parse_sample
 from gateway.services import Services
 from gateway.urls import Urls
-
-log = logging.getLogger("api")
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _LIFE = 12 * SECOND
@@ -67,11 +62,14 @@ class SamplesApi:
         # The endpoint may have no secret for this scheme yet.
         await deliveries.register_endpoint(self._register(endpoint, destination, wanted))
         message = self._message(endpoint, destination, wanted)
+        await self._services.audit.record(
+            request, principal, "endpoint.test", endpoint.id, delivery=message.id
+        )
         try:
             await deliveries.enqueue(message)
         except KeyError:
             raise unknown_endpoint() from None
-        return await self._answer(message, principal)
+        return await self._answer(message)
 
     def _register(
         self, endpoint: Endpoint, destination: Destination, wanted: SampleRequest
@@ -113,19 +111,10 @@ class SamplesApi:
             body=body,
         )
 
-    async def _answer(self, message: Message, principal: Principal) -> Response:
+    async def _answer(self, message: Message) -> Response:
         delivery = await self._services.deliveries.read(message.id)
         if delivery is None:
             raise unknown_endpoint()
-        log.info(
-            "endpoint.tested",
-            extra={
-                "endpoint": message.endpoint,
-                "delivery": message.id,
-                "tenant": principal.tenant,
-                "key": principal.key_id,
-            },
-        )
         document = delivery_document(
             delivery, ring=self._services.ring, urls=self._urls, with_answers=True
         )

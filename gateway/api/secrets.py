@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from delivery.rotation import Change, change_secrets
 from delivery.secrets import Secret, Secrets
 from delivery.signing import generate_secret, public_key
 from gateway.access import Access
+from gateway.audit import Action
 from gateway.auth import Principal
 from gateway.bodies import read_optional_json
 from gateway.idempotency import parse_key
@@ -28,8 +28,6 @@ from gateway.reading import read_endpoint, unknown_endpoint
 from gateway.resource import json_response, resource
 from gateway.schemas import RotateRequest, parse_rotation
 from gateway.services import Services
-
-log = logging.getLogger("api")
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -92,7 +90,7 @@ class SecretsApi:
         principal = await self._access.principal(request, "admin")
         endpoint = await self._find(request, principal)
         document = self._document(endpoint)
-        self._note("endpoint.secret_read", endpoint, principal)
+        await self._services.audit.record(request, principal, "endpoint.secret_read", endpoint.id)
         return json_response(document, 200, _NO_STORE)
 
     async def rotate(self, request: Request) -> Response:
@@ -106,6 +104,10 @@ class SecretsApi:
             )
         )
         endpoint = await self._find(request, principal)
+        action: Action = "endpoint.secret_retire" if wanted.retire else "endpoint.secret_rotate"
+        await self._services.audit.record(
+            request, principal, action, endpoint.id, scheme=wanted.scheme
+        )
         wish = Wish.of(key, wanted) if key else None
         if wanted.retire:
             changed, replayed = await self._retire(endpoint, wanted.scheme), False
@@ -113,8 +115,6 @@ class SecretsApi:
             changed, replayed = await self._replace(endpoint, wanted, wish)
         if changed is None:
             raise unknown_endpoint()
-        event = "endpoint.secrets_retired" if wanted.retire else "endpoint.secret_rotated"
-        self._note(event, endpoint, principal, scheme=wanted.scheme, repeated=replayed)
         headers = {**_NO_STORE, "Idempotent-Replayed": "true"} if replayed else _NO_STORE
         return json_response(self._document(changed), 200, headers)
 
@@ -165,10 +165,6 @@ class SecretsApi:
             for scheme, sealed in endpoint.secrets.items()
         }
         return secrets_document(secrets, now=self._services.clock.now())
-
-    def _note(self, event: str, endpoint: Endpoint, principal: Principal, **more: Any) -> None:
-        who = {"endpoint": endpoint.id, "tenant": principal.tenant, "key": principal.key_id}
-        log.info(event, extra={**who, **more})
 
 
 def secrets_document(secrets: Mapping[Scheme, Secrets], *, now: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from gateway.jobtypes import JobType
 from gateway.openapi import (
+    audit,
     deliveries,
     endpoints,
     files,
@@ -81,7 +82,7 @@ _TAGS: Mapping[str, str] = {
     files.TAG: "Inputs that are uploaded ahead.",
     endpoints.TAG: "Where callbacks go, and what signs them.",
     deliveries.TAG: "How callbacks went, attempt by attempt.",
-    keys.TAG: "API keys and tenants; for operators.",
+    keys.TAG: "API keys, tenants, and who did what; for operators.",
     system.TAG: "The gateway on itself.",
 }
 
@@ -101,6 +102,7 @@ def operations(
         *samples.operations(examples),
         *deliveries.operations(examples),
         *keys.operations(examples),
+        *audit.operations(),
         *system.operations(),
     )
 

@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from delivery.endpoints import MAX_DISABLED_URLS
 from delivery.models import Reason, Scheme, State
 from delivery.notices import Event as OperatorNotice
+from gateway.audit import Action
 from gateway.auth import Scope
 from gateway.jobtypes import Isolation
 from gateway.models import Priority, Status
@@ -31,6 +32,7 @@ Results = Annotated[
 ]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0)]
+ACTIONS = list(get_args(Action))
 
 
 class Answered(BaseModel):
@@ -388,6 +390,28 @@ class KeyList(Answered):
     """One page of API keys, oldest first."""
 
     items: tuple[KeyDocument, ...]
+    next_cursor: str | None
+
+
+class AuditRecord(Answered):
+    """What somebody asked for who was allowed to, written before it was done."""
+
+    id: str
+    at: Instant
+    action: Annotated[str, Field(description="Later releases may have others.", examples=ACTIONS)]
+    target: Annotated[str, Field(description="Identifier of what it was done to.")]
+    tenant: Annotated[str, Field(description="Whose that is.")]
+    key_id: Annotated[str, Field(description="Identifier of the API key that asked for it.")]
+    key_tenant: Annotated[str, Field(description="Whose that is.")]
+    client: Annotated[str | None, Field(description="Address it was asked from.")]
+    request_id: Annotated[str | None, Field(description="Is on each line of the log about it.")]
+    details: Annotated[dict[str, Any], Field(description="What else there is to say.")]
+
+
+class AuditList(Answered):
+    """One page of the audit log, newest first."""
+
+    items: tuple[AuditRecord, ...]
     next_cursor: str | None
 
 
