@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
@@ -286,6 +286,25 @@ class Store:
                 async with self.subscription(*channels) as subscription:
                     async for channel in subscription:
                         await heard(channel)
+
+    async def hash_names(self, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
+        """Yield the names of hashes that match the glob `pattern`, about `count` at a time.
+
+        Each that is there all the while is yielded at least once, perhaps more often; of one that
+        comes or goes meanwhile, nothing is known.
+
+        Raises:
+            StoreUnavailable: beginning anew is safe.
+        """
+        cursor = 0
+        while True:
+            async with self._bounded("SCAN"):
+                cursor, names = await self._client.scan(
+                    cursor, match=pattern, count=count, _type="HASH"
+                )
+            yield cast("list[bytes]", names)
+            if cursor == 0:
+                return
 
     async def ready(self, patience: float) -> None:
         """Wait until the store answers, at most `patience` seconds.

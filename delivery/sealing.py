@@ -25,7 +25,11 @@ _NONCE_SIZE = 12
 class KeyRing:
     """Named keys: the first one seals, every one opens what it sealed.
 
-    To rotate, put a new key first and keep the old one until nothing is sealed under it.
+    To rotate, put a new key first and keep the old one until nothing is sealed under it (`rewrap`).
+
+    Attributes:
+        first: identifier of the key that seals.
+        ids: identifiers of all of them.
     """
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
@@ -34,7 +38,8 @@ class KeyRing:
             check_keys(keys)
         except ValueError as error:
             raise SealError(f"sealing keys: {error}") from error
-        self._first = next(iter(keys))
+        self.ids = tuple(keys)
+        self.first = self.ids[0]
         self._ciphers = MappingProxyType({kid: AESGCM(key) for kid, key in keys.items()})
         self._keys = tuple(keys.values())
 
@@ -53,8 +58,8 @@ class KeyRing:
     def seal(self, plaintext: bytes, *, row: str) -> bytes:
         """Return `plaintext` sealed with the first key, to be opened only for the same `row`."""
         nonce = ids.random_bytes(_NONCE_SIZE)
-        ciphertext = self._ciphers[self._first].encrypt(nonce, plaintext, row.encode())
-        return b"".join((self._first.encode(), b".", nonce, ciphertext))
+        ciphertext = self._ciphers[self.first].encrypt(nonce, plaintext, row.encode())
+        return b"".join((self.first.encode(), b".", nonce, ciphertext))
 
     def open(self, sealed: bytes, *, row: str) -> bytes:
         """Return what `seal` was given.

@@ -15,7 +15,7 @@ from delivery.models import Message
 from delivery.sealing import KeyRing
 from gateway import tickets
 from gateway.documents import event_body
-from gateway.models import Job, StoredFile, compact
+from gateway.models import Job, StoredFile, callback_row, compact
 from gateway.outcomes import Finish
 from gateway.services import Services
 from gateway.urls import Urls
@@ -160,7 +160,7 @@ class Renderer:
     def _reseal(self, sealed: bytes, job_id: str, message_id: str) -> bytes:
         if not sealed:
             return b""
-        return self.ring.seal(self.ring.open(sealed, row=f"callback:{job_id}"), row=message_id)
+        return self.ring.seal(self.ring.open(sealed, row=callback_row(job_id)), row=message_id)
 
 
 def renderer_of(services: Services) -> Renderer:

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 from config.clock import SECOND, rfc3339
 from delivery.sealing import KeyRing
 from gateway.jobcontext import artifact_name
-from gateway.models import Callback, CallbackState, Job, Payload, View, compact
+from gateway.models import Callback, CallbackState, Job, Payload, View, callback_row, compact
 from gateway.urls import Urls
 
 _ARTIFACT_MEMBERS = frozenset({"href", "resultUrl"})
@@ -195,7 +195,7 @@ def _callback(
         return None
     state = state or CallbackState()
     return {
-        "url": ring.open(callback.url, row=f"callback:{job_id}").decode(),
+        "url": ring.open(callback.url, row=callback_row(job_id)).decode(),
         "status": state.status,
         "attempts": state.attempts,
         "lastStatusCode": state.last_status_code,

@@ -67,13 +67,18 @@ class StoredFile:
         )
 
 
+def callback_row(job_id: str) -> str:
+    """Return the row that a job's callback URL and headers are sealed for."""
+    return f"callback:{job_id}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callback:
     """Where and how a job's events are to be sent.
 
     Attributes:
         endpoint: identifier of the endpoint (tenant + origin), whose secret signs.
-        url: the URL in full, sealed for the row `callback:<job id>`.
+        url: the URL in full, sealed for `callback_row(<job id>)`.
         url_hash: what tells one URL of an endpoint from another without unsealing it.
         events: the events subscribed to.
         headers: custom headers as a JSON object, sealed for the same row; empty when there are

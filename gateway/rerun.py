@@ -18,7 +18,7 @@ from delivery.errors import TooManyEndpoints
 from delivery.sealing import KeyRing
 from gateway.artifacts import ArtifactNotFound, ArtifactStore, job_prefix
 from gateway.drafts import destination_of, too_many_endpoints
-from gateway.models import Callback, Job, StoredFile, View
+from gateway.models import Callback, Job, StoredFile, View, callback_row
 from gateway.problems import Problem
 from gateway.reading import read_job
 from gateway.store import JobStore
@@ -84,7 +84,7 @@ class Rerunner:
     def _register(self, old: Job) -> Registration | None:
         if old.callback is None:
             return None
-        url = self.ring.open(old.callback.url, row=_row(old.id)).decode()
+        url = self.ring.open(old.callback.url, row=callback_row(old.id)).decode()
         destination = destination_of(url, self.policy, "/callbackUrl")
         scheme = old.callback.signature
         return register(old.tenant, destination, self.ring, self.jobs.partitions, scheme)
@@ -139,7 +139,9 @@ class Rerunner:
     def _reseal(self, sealed: bytes, old_id: str, new_id: str) -> bytes:
         if not sealed:
             return b""
-        return self.ring.seal(self.ring.open(sealed, row=_row(old_id)), row=_row(new_id))
+        return self.ring.seal(
+            self.ring.open(sealed, row=callback_row(old_id)), row=callback_row(new_id)
+        )
 
     async def _copy_files(self, old: Job, new: Job) -> None:
         """Copy what the job was given, so that either job may go before the other."""
@@ -165,10 +167,6 @@ class Rerunner:
             raise
         except TooManyEndpoints as error:
             raise too_many_endpoints() from error
-
-
-def _row(job_id: str) -> str:
-    return f"callback:{job_id}"
 
 
 def _moved(file: StoredFile, old_id: str, new_id: str) -> StoredFile:

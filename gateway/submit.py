@@ -23,7 +23,7 @@ from gateway.drafts import Draft, too_many_endpoints
 from gateway.errors import Fault
 from gateway.files import FileStore
 from gateway.idempotency import fingerprint
-from gateway.models import Callback, Job, StoredFile, View, compact
+from gateway.models import Callback, Job, StoredFile, View, callback_row, compact
 from gateway.problems import Problem
 from gateway.reading import read_job
 from gateway.schemas import CallbackRequest
@@ -245,7 +245,7 @@ class Submitter:
         if draft.destination is None or draft.registration is None:
             return None
         wanted = draft.request.callback or CallbackRequest()
-        row = f"callback:{draft.job_id}"
+        row = callback_row(draft.job_id)
         headers = compact(wanted.headers).encode() if wanted.headers else b""
         return Callback(
             endpoint=draft.registration.id,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config.clock import StoreClock, SystemClock, rfc3339
-from config.settings import SettingsError, draft_settings, environment, load_settings
+from config.settings import SettingsError, load_settings
 from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.configure import key_ring, policy_of
@@ -19,6 +19,7 @@ from gateway.deadletters import run_again, walk
 from gateway.models import Job, View
 from gateway.rerun import Rerunner
 from gateway.store import JobStore
+from scripts.beside import installed
 from scripts.letters import FAILED, OK, PARTLY, ScriptError, printable, row, say_end
 
 _WIDTHS = (28, 20, 24, 16, 8, 40)
@@ -93,7 +94,8 @@ def _jobs(store: Store, partitions: int) -> JobStore:
 def _rerunner(jobs: JobStore, data_dir: Path) -> Rerunner:
     """Return what runs jobs again, with the keys and the files of the gateway whose store it is."""
     try:
-        settings = load_settings(_environ(data_dir, jobs.partitions))
+        environ = installed(data_dir) | {"GATEWAY_STORE_PARTITIONS": str(jobs.partitions)}
+        settings = load_settings(environ)
         return Rerunner(
             jobs=jobs,
             artifacts=ArtifactStore(settings.artifacts.url),
@@ -103,28 +105,6 @@ def _rerunner(jobs: JobStore, data_dir: Path) -> Rerunner:
         )
     except (SettingsError, SealError, ArtifactError) as error:
         raise ScriptError(str(error)) from error
-
-
-def _environ(data_dir: Path, partitions: int) -> dict[str, str]:
-    """Return the environment, with what `./scripts/up` keeps in its data directory filled in."""
-    environ = environment() | {"GATEWAY_STORE_PARTITIONS": str(partitions)}
-    draft = draft_settings(environ)
-    if draft.text("store", "url"):
-        return environ
-    record: dict[str, Any] = json.loads((data_dir / "run.json").read_text(encoding="utf-8"))
-    kept = {
-        "GATEWAY_STORE_URL": record["storeUrl"],
-        "GATEWAY_BROKER_URL": record["brokerUrl"],
-    }
-    if not draft.is_given("profile"):
-        kept["GATEWAY_PROFILE"] = "development"
-    if not draft.text("public_url"):
-        kept["GATEWAY_PUBLIC_URL"] = record["apiUrl"]
-    if not draft.text("artifacts", "url"):
-        kept["GATEWAY_ARTIFACTS_URL"] = (data_dir.resolve() / "artifacts").as_uri()
-    if not draft.text("sealing", "keys") and not draft.text("sealing", "keys_file"):
-        kept["GATEWAY_SEALING_KEYS_FILE"] = str(data_dir / "sealing.key")
-    return environ | kept
 
 
 def _listed(job: Job) -> str:

@@ -15,7 +15,7 @@ from delivery.notices import Notice
 from delivery.sealing import KeyRing
 from gateway.documents import document, event_body
 from gateway.jobtypes import JobType, file_refs
-from gateway.models import Callback, CallbackState, Job, Payload, View
+from gateway.models import Callback, CallbackState, Job, Payload, View, callback_row
 from gateway.openapi.operations import Example
 from gateway.problems import Problem, render
 from gateway.samples import KEPT, SAMPLE_JOB_ID, Samples
@@ -182,7 +182,7 @@ _SAMPLES = Samples(
     at=AT,
     callback=Callback(
         endpoint=identifier("ep"),
-        url=_RING.seal(CALLBACK_URL.encode(), row=f"callback:{JOB_ID}"),
+        url=_RING.seal(CALLBACK_URL.encode(), row=callback_row(JOB_ID)),
         url_hash="",
         events=(),
     ),
