@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
@@ -19,10 +19,12 @@ class Reader:
     Attributes:
         tenant: whose job it must be; None for the holder of a ticket, which names the job itself.
         ticket: the ticket, where that is what let them in.
+        digest: else what the store knows their API key by.
     """
 
     tenant: str | None
-    ticket: str | None
+    ticket: str | None = None
+    digest: str = field(default="", repr=False)
 
 
 class Access:
@@ -65,7 +67,19 @@ class Access:
         if ticket and tickets.check(ticket, job_id, self._clock.now(), self._accepted):
             return Reader(tenant=None, ticket=ticket)
         principal = await self.principal(request, "read")
-        return Reader(tenant=principal.tenant, ticket=None)
+        return Reader(tenant=principal.tenant, digest=principal.digest)
+
+    async def still_reads(self, reader: Reader) -> bool:
+        """Tell whether `reader`, who was let in, would be now: asked before more is told to them.
+
+        Whoever came with a ticket may stay until the job's end, which is all that it opens.
+
+        Raises:
+            StoreUnavailable: nobody could be asked.
+        """
+        if reader.ticket is not None:
+            return True
+        return await self._authenticator.still_has(reader.digest, "read")
 
     def ticket(self, job_id: str, seconds: float) -> tuple[str, int]:
         """Return a fresh ticket for `job_id`, and until when it is good (µs)."""

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self, get_args
 
 from config import ids
@@ -98,11 +98,19 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Whoever sent a request, as far as it matters."""
+    """Whoever sent a request, as far as it matters.
+
+    Attributes:
+        tenant: whose objects they reach.
+        scopes: what they may do.
+        key_id: names their API key in logs and administration.
+        digest: what the store knows that key by.
+    """
 
     tenant: str
     scopes: frozenset[Scope]
     key_id: str
+    digest: str = field(default="", repr=False, compare=False)
 
     def require(self, scope: Scope) -> None:
         """Pass when the key has `scope`.
@@ -192,18 +200,35 @@ class Authenticator:
         """
         token = bearer(header)
         digest = digest_of(token)
-        key = await self._lookup(token, digest)
+        key = await self._lookup(digest) if self._can_be(token, digest) else None
         if key is None or not hmac.compare_digest(key.digest, digest):
             raise Problem("unauthorized", "the API key is not known or was revoked")
-        if key.expires_at is not None and self._clock.now() >= key.expires_at:
+        if self._has_expired(key):
             raise Problem("unauthorized", "the API key has expired")
-        return Principal(tenant=key.tenant, scopes=key.scopes, key_id=key.id)
+        return Principal(tenant=key.tenant, scopes=key.scopes, key_id=key.id, digest=digest)
 
-    async def _lookup(self, token: str, digest: str) -> ApiKey | None:
-        if self._bootstrap and hmac.compare_digest(self._bootstrap.digest, digest):
+    async def still_has(self, digest: str, scope: Scope) -> bool:
+        """Tell whether a key that was let in has `scope` still: for what outlasts a request.
+
+        Raises:
+            StoreUnavailable: nobody could be asked.
+        """
+        key = await self._lookup(digest)
+        return key is not None and not self._has_expired(key) and scope in key.scopes
+
+    def _can_be(self, token: str, digest: str) -> bool:
+        return self._is_bootstrap(digest) or is_made_here(token)
+
+    def _is_bootstrap(self, digest: str) -> bool:
+        kept = self._bootstrap
+        return kept is not None and hmac.compare_digest(kept.digest, digest)
+
+    def _has_expired(self, key: ApiKey) -> bool:
+        return key.expires_at is not None and self._clock.now() >= key.expires_at
+
+    async def _lookup(self, digest: str) -> ApiKey | None:
+        if self._is_bootstrap(digest):
             return self._bootstrap
-        if not is_made_here(token):
-            return None
         now = self._clock.monotonic()
         kept = self._cache.get(digest)
         if kept is not None and now - kept[0] < _CACHE_SECONDS:

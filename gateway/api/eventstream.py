@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 
 from starlette.requests import ClientDisconnect
@@ -13,7 +13,15 @@ from starlette.types import Receive, Scope, Send
 
 from config.ids import random_float
 from config.sections import ApiSettings
-from gateway.api.sights import JobWatchers, Sight, abort, hung_up, note_reading, while_connected
+from gateway.api.sights import (
+    JobWatchers,
+    Sight,
+    abort,
+    hung_up,
+    is_allowed,
+    note_reading,
+    while_connected,
+)
 from gateway.artifacts import ArtifactError
 from gateway.callbacks import NOTICE
 from gateway.models import Job, View
@@ -43,8 +51,12 @@ class EventStream(Response):
         *,
         last: int | None,
         settings: ApiSettings,
+        may_go_on: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Go on after the revision `last`; nothing older than `view` is sent."""
+        """Go on after the revision `last`; nothing older than `view` is sent.
+
+        `may_go_on` is asked before anything is: the stream may outlast the key that opened it.
+        """
         super().__init__(
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
             media_type="text/event-stream",
@@ -58,6 +70,7 @@ class EventStream(Response):
         self._resumes = last is not None and last <= view.job.rev
         self._seen = view.job.rev - 1 if last != view.job.rev else last
         self._settings = settings
+        self._may_go_on = may_go_on
         self._is_complete = False
         self._ended: Job | None = None
 
@@ -100,18 +113,32 @@ class EventStream(Response):
         async with asyncio.timeout(self._settings.send_timeout_seconds):
             await send({"type": "http.response.body", "body": body, "more_body": more})
 
+    async def _next(self, watch: Watch[Sight]) -> Sight | None:
+        """Return what is seen next; None when nothing was for so long that a comment is due.
+
+        Raises:
+            WatchersClosed: nothing more is to be told, to nobody or not to this reader.
+        """
+        try:
+            sight = await watch.next(self._settings.heartbeat_seconds)
+        except TimeoutError:
+            sight = None
+        if not await is_allowed(self._may_go_on):
+            raise WatchersClosed
+        return sight
+
     async def _events(self, watch: Watch[Sight]) -> AsyncGenerator[bytes, None]:
         """Yield the stream in parts; `self._ended` is the job once its end is among them."""
         # Spread, so that the clients of a process that stops do not all come back at once.
         yield f"retry: {1000 + int(2000 * random_float())}\n\n".encode()
         while True:
             try:
-                sight = await watch.next(self._settings.heartbeat_seconds)
-            except TimeoutError:
-                yield b": \n\n"
-                continue
+                sight = await self._next(watch)
             except WatchersClosed:
                 return
+            if sight is None:
+                yield b": \n\n"
+                continue
             if sight.view is None:
                 return
             if not sight.is_at(self._seen + 1):

@@ -113,6 +113,8 @@ class JobsApi:
         inline = _wants_inline(request)
         view, reader = await self._read(request)
         view, applied = await self._after_change(request, view)
+        if applied and not await self._access.still_reads(reader):
+            raise Problem("unauthorized", "the API key was revoked while the answer was held back")
         answer = await self._status(request, view, reader, inline=inline)
         answer.headers.update(applied)
         return answer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Never, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -108,6 +108,16 @@ async def hold(
     async with watchers.watch(view.job.id) as watch:
         sight = await while_connected(watch.until(enough, seconds), hung_up(request.receive))
     return sight.view if sight is not None and sight.is_at(view.job.rev) else view
+
+
+async def is_allowed(may_go_on: Callable[[], Awaitable[bool]]) -> bool:
+    """Tell whether a watcher may be told more; one whom nobody can vouch for may not."""
+    try:
+        return await may_go_on()
+    except StoreError as error:
+        # It may come back and be let in then.
+        log.warning("stream.not_vouched_for", extra={"error": str(error)})
+        return False
 
 
 async def note_reading(jobs: JobStore, job: Job) -> None:

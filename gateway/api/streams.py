@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
@@ -11,9 +12,16 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from config.clock import rfc3339
-from gateway.access import Access
+from gateway.access import Access, Reader
 from gateway.api.eventstream import EventStream, last_event_id
-from gateway.api.sights import JobWatchers, Sight, abort, note_reading, while_connected
+from gateway.api.sights import (
+    JobWatchers,
+    Sight,
+    abort,
+    is_allowed,
+    note_reading,
+    while_connected,
+)
 from gateway.artifacts import ArtifactError
 from gateway.models import Job, View
 from gateway.problems import Problem
@@ -27,7 +35,7 @@ log = logging.getLogger("api")
 
 _IGNORED_MESSAGES = 16
 
-_DONE, _TALKATIVE, _FAILED, _RESTARTS, _EXPIRED = 1000, 1008, 1011, 1012, 4410
+_DONE, _REFUSED, _FAILED, _RESTARTS, _EXPIRED = 1000, 1008, 1011, 1012, 4410
 """Codes that a WebSocket is closed with (RFC 6455, 7.4); the last is our own, after HTTP's 410."""
 
 
@@ -69,24 +77,29 @@ class StreamsApi:
 
     async def events(self, request: Request) -> Response:
         """`GET /v1/jobs/{jobId}/events`: the job document whenever it changes, up to its end."""
-        view = await self._read_as_reader(request)
+        view, reader = await self._read_as_reader(request)
         last = last_event_id(request.headers.get("last-event-id"))
         if last is not None and last >= view.job.rev and view.job.is_terminal:
             # What makes an EventSource give up (HTML, 9.2.3).
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         return EventStream(
-            self._services.jobs, self._watchers, view, last=last, settings=self._settings
+            self._services.jobs,
+            self._watchers,
+            view,
+            last=last,
+            settings=self._settings,
+            may_go_on=partial(self._access.still_reads, reader),
         )
 
     async def websocket(self, websocket: WebSocket) -> None:
         """The same documents as text frames; closed with 1000 after the one of the job's end."""
         self._check_origin(websocket)
-        view = await self._read_as_reader(websocket)
+        view, reader = await self._read_as_reader(websocket)
         async with self._watchers.watch(view.job.id) as watch:
             try:
                 await websocket.accept()
                 code, job = await while_connected(
-                    self._push(websocket, watch, view.job.rev - 1), _listen(websocket)
+                    self._push(websocket, watch, reader, view.job.rev - 1), _listen(websocket)
                 )
                 if job is not None:
                     await note_reading(self._services.jobs, job)
@@ -98,7 +111,7 @@ class StreamsApi:
                 return
 
     async def _push(
-        self, websocket: WebSocket, watch: Watch[Sight], seen: int
+        self, websocket: WebSocket, watch: Watch[Sight], reader: Reader, seen: int
     ) -> tuple[int, Job | None]:
         """Send each document after the revision `seen`.
 
@@ -110,6 +123,8 @@ class StreamsApi:
                 sight = await watch.next()
             except WatchersClosed:
                 return _RESTARTS, None
+            if not await is_allowed(partial(self._access.still_reads, reader)):
+                return _REFUSED, None
             if sight.view is None:
                 return _EXPIRED, None
             if not sight.is_at(seen + 1):
@@ -133,9 +148,9 @@ class StreamsApi:
         ):
             raise Problem("origin_not_allowed", "the Origin is not one that may watch jobs")
 
-    async def _read_as_reader(self, connection: HTTPConnection) -> View:
+    async def _read_as_reader(self, connection: HTTPConnection) -> tuple[View, Reader]:
         reader = await self._access.reader(connection, connection.path_params["job_id"])
-        return await self._read(connection, reader.tenant)
+        return await self._read(connection, reader.tenant), reader
 
     async def _read(self, connection: HTTPConnection, tenant: str | None) -> View:
         return await read_job(
@@ -176,4 +191,4 @@ async def _listen(websocket: WebSocket) -> tuple[int, None]:
     for _ in range(_IGNORED_MESSAGES):
         if (await websocket.receive())["type"] == "websocket.disconnect":
             raise ClientDisconnect
-    return _TALKATIVE, None
+    return _REFUSED, None

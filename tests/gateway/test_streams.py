@@ -31,7 +31,9 @@ from config.settings import environment
 from config.store import Store, partition_prefix
 from gateway.api.eventstream import event_names, last_event_id
 from gateway.api.streams import origin_allowed
+from gateway.auth import Scope, make_key
 from gateway.client.stream import Message, StreamParser
+from gateway.keys import KeyStore
 from gateway.models import Job, StoredFile, View
 from gateway.services import Services
 from gateway.work import End, Ended, Report
@@ -197,6 +199,23 @@ def document(message: Message) -> dict[str, Any]:
     return parsed
 
 
+async def made_key(served: Served, *scopes: Scope) -> tuple[str, dict[str, str]]:
+    """Make a key of the default tenant; return its identifier and the header that carries it."""
+    token, key = make_key("default", scopes, 0)
+    await KeyStore(served.services.store).put(key)
+    return key.id, {"Authorization": f"Bearer {token}"}
+
+
+async def revoke(served: Served, key_id: str, headers: dict[str, str]) -> None:
+    """Revoke a key, and wait until the process knows."""
+    assert await KeyStore(served.services.store).revoke(key_id)
+
+    async def is_refused() -> bool:
+        return (await served.client.get("/v1/job-types", headers=headers)).status_code == 401
+
+    await until(is_refused)
+
+
 # Event streams
 
 
@@ -220,6 +239,30 @@ async def test_a_stream_tells_the_state_the_progress_and_the_end(served: Served)
     assert end["results"] == {"payload": 1}
     status = await served.client.get(f"/v1/jobs/{job_id}", params={"onComplete": "inline"})
     assert end == status.json()
+
+
+async def test_a_revoked_key_is_told_nothing_more(served: Served) -> None:
+    job_id = await served.submit()
+    key_id, headers = await made_key(served, "read")
+    told = []
+    async for message in messages(served, f"/v1/jobs/{job_id}/events", **headers):
+        told.append(message.event)
+        await revoke(served, key_id, headers)
+        await served.finish(job_id)
+    assert told == ["snapshot"]
+
+
+async def test_a_ticket_stays_good_for_a_stream_that_it_opened(served: Served) -> None:
+    job_id = await served.submit()
+    key_id, headers = await made_key(served, "read")
+    made = await served.client.post(f"/v1/jobs/{job_id}/ticket", headers=headers)
+    told = []
+    async for message in messages(served, made.json()["eventsUrl"].removeprefix(served.url)):
+        told.append(message.event)
+        if message.event == "snapshot":
+            await revoke(served, key_id, headers)
+            await served.finish(job_id)
+    assert told[-1] == "completed"
 
 
 async def test_the_head_of_a_stream(served: Served) -> None:
@@ -520,6 +563,18 @@ async def test_a_websocket_carries_the_documents_and_is_closed_after_the_end(
     assert not served.logged("WebSocket /")
 
 
+async def test_a_websocket_of_a_revoked_key_is_closed(served: Served) -> None:
+    job_id = await served.submit()
+    key_id, headers = await made_key(served, "read")
+    async with connect(
+        served.socket_url(f"/v1/jobs/{job_id}"), additional_headers=headers
+    ) as websocket:
+        assert json.loads(await websocket.recv())["status"] == "pending"
+        await revoke(served, key_id, headers)
+        await served.finish(job_id)
+        assert await close_code(websocket) == 1008
+
+
 async def test_websockets_are_refused_before_the_upgrade(served: Served) -> None:
     job_id = await served.submit()
     erased = await served.submit()
@@ -675,6 +730,17 @@ async def test_a_poll_waits_for_the_end(served: Served) -> None:
     assert answer.status_code == 303
     assert answer.headers["preference-applied"] == "wait=30"
     assert answer.json()["status"] == "completed"
+
+
+async def test_a_held_back_answer_is_none_for_a_revoked_key(served: Served) -> None:
+    job_id = await served.submit()
+    key_id, headers = await made_key(served, "read")
+    waiting = asyncio.create_task(
+        served.client.get(f"/v1/jobs/{job_id}", headers={"Prefer": "wait=30", **headers})
+    )
+    await revoke(served, key_id, headers)
+    await served.finish(job_id)
+    assert (await waiting).status_code == 401
 
 
 async def test_a_poll_that_knows_a_version_waits_for_another(served: Served) -> None:
