@@ -31,7 +31,7 @@ from config.settings import environment
 from config.store import Store, partition_prefix
 from gateway.api.eventstream import event_names, last_event_id
 from gateway.api.streams import origin_allowed
-from gateway.auth import Scope, make_key
+from gateway.auth import SCOPES, Scope, make_key
 from gateway.client.stream import Message, StreamParser
 from gateway.keys import KeyStore
 from gateway.models import Job, StoredFile, View
@@ -199,9 +199,11 @@ def document(message: Message) -> dict[str, Any]:
     return parsed
 
 
-async def made_key(served: Served, *scopes: Scope) -> tuple[str, dict[str, str]]:
-    """Make a key of the default tenant; return its identifier and the header that carries it."""
-    token, key = make_key("default", scopes, 0)
+async def made_key(
+    served: Served, *scopes: Scope, tenant: str = "default"
+) -> tuple[str, dict[str, str]]:
+    """Make a key; return its identifier and the header that carries it."""
+    token, key = make_key(tenant, scopes, 0)
     await KeyStore(served.services.store).put(key)
     return key.id, {"Authorization": f"Bearer {token}"}
 
@@ -581,7 +583,15 @@ async def test_websockets_are_refused_before_the_upgrade(served: Served) -> None
     await served.finish(erased)
     await served.client.delete(f"/v1/jobs/{erased}")
     path = f"/v1/jobs/{job_id}"
+    _, foreign = await made_key(served, *SCOPES, tenant="globex")
+    _, unable = await made_key(served, *(SCOPES - {"read"}))
+    other = await served.submit()
+    ticket = (await served.client.post(f"/v1/jobs/{other}/ticket")).json()["ticket"]
     for target, headers, origin, status in (
+        (path, foreign, None, 404),
+        (path, unable, None, 403),
+        (f"{path}?ticket={ticket}", {}, None, 401),
+        (f"{path}?ticket={ticket}", foreign, None, 404),
         (path, {}, None, 401),
         (f"{path}?ticket=1.ffffffff.x", {}, None, 401),
         (path, {"Authorization": "Basic eA=="}, None, 401),
