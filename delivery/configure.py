@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from config.clock import SECOND
+from config.release import PRODUCT, release
 from config.sections import DeliverySettings
 from config.settings import Settings
 from config.store import Store, agree_on_partitions, connect
@@ -17,7 +18,8 @@ from delivery.egress import Policy
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
 
-PRODUCT = "async-request-reply-gateway"
+_SPECIAL = re.compile(r"[()\\]")
+_ESCAPED = r"\\\g<0>"
 
 _STORE_PATIENCE = 30.0
 """Seconds that a starting process waits for the store."""
@@ -102,10 +104,11 @@ def policy_of(limits: DeliverySettings) -> Policy:
     )
 
 
-def user_agent(contact: str) -> str:
-    """Return the `user-agent` of callbacks: product, version, and whom to write to."""
-    try:
-        product = f"{PRODUCT}/{version(PRODUCT)}"
-    except PackageNotFoundError:  # run from a checkout
-        product = PRODUCT
-    return f"{product} ({contact})" if contact else product
+def user_agent(settings: Settings) -> str:
+    """Return the `user-agent` of what is sent: product, release, and whom to write to.
+
+    That is `delivery.contact`, or else where this gateway is, from which receivers can go on.
+    """
+    contact = settings.delivery.contact or f"+{settings.public_url}"
+    # Inside of a comment these would end it (RFC 9110, 5.6.5).
+    return f"{PRODUCT}/{release()} ({_SPECIAL.sub(_ESCAPED, contact)})"

@@ -128,7 +128,7 @@ def _rules(settings: Settings, policy: Policy) -> Rules:
             jitter=settings.delivery.jitter,
         ),
         ring=key_ring(settings),
-        user_agent=user_agent(settings.delivery.contact),
+        user_agent=user_agent(settings),
     )
 
 

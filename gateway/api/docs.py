@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from config.release import release
 from gateway.models import compact
 from gateway.openapi.document import openapi
 from gateway.problems import Problem
@@ -43,7 +43,7 @@ class DocsApi:
     def __init__(self, services: Services, urls: Urls) -> None:
         types = services.registry.types()
         routes = job_routes(services.settings, services.registry)
-        self._document = compact(openapi(urls, types, routes, _version())).encode()
+        self._document = compact(openapi(urls, types, routes, release())).encode()
         self._files = {name: (_PAGES / name).read_bytes() for name in ("docs.html", *_ASSETS)}
 
     def routes(self) -> list[Route]:
@@ -76,10 +76,3 @@ def _kept(request: Request, body: bytes, media_type: str, headers: dict[str, str
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type=media_type)
-
-
-def _version() -> str:
-    try:
-        return version("async-request-reply-gateway")
-    except PackageNotFoundError:
-        return "0.1.0"

@@ -197,7 +197,7 @@ def _prepare(job: JobContext, given: RequestInput, target: Target, settings: Set
         url=target.url,
         headers={
             "accept": "*/*",
-            "user-agent": user_agent(settings.delivery.contact),
+            "user-agent": user_agent(settings),
             **headers,
             **target.headers,
             # Bodies are kept as they come, so they had better come plain.

@@ -205,7 +205,7 @@ def _fetch(job: JobContext, url: str, into: BinaryIO, settings: Settings) -> Non
             headers={
                 "accept": "video/*, */*",
                 "accept-encoding": "identity",
-                "user-agent": user_agent(settings.delivery.contact),
+                "user-agent": user_agent(settings),
             },
         ),
         meter.write,
