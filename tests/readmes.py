@@ -36,6 +36,7 @@ READMES: Final = (
     "config/README.md",
     "delivery/README.md",
     "gateway/README.md",
+    "gateway/SECURITY.md",
     "scripts/README.md",
     "tests/README.md",
 )
@@ -87,7 +88,7 @@ class Block:
 def blocks_of(markdown: str) -> list[Block]:
     """Return the blocks of a page in their order, `text` blocks with the ones they belong to."""
     found = [(each["kind"], each["text"], each["mark"] or "") for each in _FENCE.finditer(markdown)]
-    after = [*found[1:], ("", "", "")]
+    after = [*found, ("", "", "")][1:]
     return [
         Block(
             kind=kind,
