@@ -28,7 +28,7 @@ PASSES = 5
 """How often everything is walked through while others change what is being sealed anew."""
 
 MAX_NAMED = 20
-"""How many of the rows that cannot be opened are named."""
+"""How much of what cannot be opened is named."""
 
 _NAME = re.compile(rb"gw:\{p(\d\d)\}:(.+)", re.DOTALL)
 
@@ -41,14 +41,17 @@ class Sealed:
         noun: what the values are, for people.
         name: matches the names of the hashes that hold them, under the partition's prefix; its
             group is the identifier of what the hash is about.
-        fields: the hash's fields that are sealed.
-        row: what they are sealed for, of that identifier.
+        fields: the hash's fields that are sealed; empty for every one.
+        row: what they are sealed for, of that identifier. None where the value itself says so: it
+            is then `words` words, the last of which is the row, and after a space what is sealed.
+        words: how many words stand before what is sealed.
     """
 
     noun: str
     name: re.Pattern[str]
     fields: tuple[str, ...]
-    row: Callable[[str], str]
+    row: Callable[[str], str] | None
+    words: int = 0
 
 
 def _itself(identifier: str) -> str:
@@ -82,7 +85,7 @@ class Rewrapped:
     Attributes:
         rewrapped: values that are under the first key now.
         unreadable: values that no key of the ring opens; they stay as they are.
-        named: rows that some of those are sealed for, at most `MAX_NAMED`.
+        named: what some of those belong to, at most `MAX_NAMED`.
     """
 
     rewrapped: int
@@ -110,11 +113,11 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A sealed value that was read, and the same sealed anew."""
+    """A value as it was read, and with what is sealed in it sealed anew."""
 
     found: _Found
     field: bytes
-    sealed: bytes
+    kept: bytes
     anew: bytes
 
 
@@ -187,14 +190,16 @@ async def _look(
     store: Store, found: Sequence[_Found], first: str
 ) -> list[tuple[list[Any], list[tuple[bytes, bytes]]]]:
     """Return for each hash how many values are under which key, and those not under `first`."""
-    asked = [(each.partition, (each.name, ",".join(each.kind.fields))) for each in found]
+    asked = [
+        (each.partition, (each.name, ",".join(each.kind.fields), each.kind.words)) for each in found
+    ]
     return await _by_partition(store, "read_sealed", (first,), asked)
 
 
 async def _replace(store: Store, values: Sequence[_Value]) -> list[bool]:
     """Return for each value whether it was still the same, and is now the one sealed anew."""
     asked = [
-        (each.found.partition, (each.found.name, each.field, each.sealed, each.anew))
+        (each.found.partition, (each.found.name, each.field, each.kept, each.anew))
         for each in values
     ]
     return [bool(each) for each in await _by_partition(store, "reseal", (), asked)]
@@ -228,15 +233,21 @@ async def _by_partition(
 
 
 def _seal_anew(
-    found: _Found, name: bytes, sealed: bytes, ring: KeyRing, done: _Pass
+    found: _Found, name: bytes, kept: bytes, ring: KeyRing, done: _Pass
 ) -> _Value | None:
     """Return the value sealed anew; None, and noted in `done`, when nothing opens it."""
-    row = found.kind.row(found.identifier)
+    *words, sealed = kept.split(b" ", found.kind.words)
+    row = found.kind.row(found.identifier) if found.kind.row else _named(words)
     try:
-        anew = ring.seal(ring.open(sealed, row=row), row=row)
+        anew = b" ".join((*words, ring.seal(ring.open(sealed, row=row), row=row)))
     except SealError:
         done.unreadable += 1
         if len(done.named) < MAX_NAMED:
-            done.named.append(row)
+            done.named.append(found.identifier)
         return None
-    return _Value(found, name, sealed, anew)
+    return _Value(found, name, kept, anew)
+
+
+def _named(words: Sequence[bytes]) -> str:
+    """Return the row that a value names; what no row can be for a value that is none."""
+    return words[-1].decode("utf-8", "replace") if words else "?"

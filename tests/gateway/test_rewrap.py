@@ -143,6 +143,26 @@ THINGS = (
 )
 
 
+NOTES = (Sealed(noun="notes", name=re.compile(r"thing:(\w+):notes"), fields=(), row=None, words=3),)
+
+
+async def test_values_that_name_their_own_row(store: Store) -> None:
+    old = KeyRing.parse(SEALING)
+    name = f"{partition_prefix(0)}thing:1:notes"
+    notes = {str(n): b"17 why row-%d " % n + old.seal(b"x", row=f"row-{n}") for n in range(3)}
+    for field, note in {**notes, "3": b"17 why row-3"}.items():
+        await store.client.hset(name, field, note)
+    done = await rewrap(store, RING, NOTES)
+    assert (done.rewrapped, done.unreadable, done.named) == (3, 1, ("1",))
+    assert await tally(store, NOTES) == {"notes": {"two": 3, "?": 1}}
+    for n in range(3):
+        kept = await store.client.hget(name, str(n))
+        assert isinstance(kept, bytes)
+        since, why, row, sealed = kept.split(b" ", 3)
+        assert (since, why, row) == (b"17", b"why", b"row-%d" % n)
+        assert KeyRing.parse(NEW).open(sealed, row=row.decode()) == b"x"
+
+
 async def test_nothing_written_meanwhile_is_lost(store: Store, partitions: int) -> None:
     # Writers that still have the old ring, and one that has the new one, change what is walked
     # through, each on condition that nobody else did, as every sealed value is changed.
