@@ -32,7 +32,7 @@ expected-statuses = ["2xx", "3xx", 404, 409, 410, 416, 422]
 
 [[operations]]
 include-operation-id = [
-    "listJobs", "listKeys", "listTenants",
+    "listAudit", "listJobs", "listKeys", "listTenants",
     "submitJob", "submitApiDocuments", "submitApiVideosTranscode",
 ]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 409, 410, 422]
