@@ -221,12 +221,13 @@ async def test_whoever_sees_or_changes_a_secret_is_recorded(
     await rotate(client, endpoint, "k")
     await rotate(client, endpoint, retire=True)
     answer = await client.get("/v1/admin/audit")
-    recorded = [(each["action"], each["target"]) for each in answer.json()["items"]]
-    assert recorded == [
-        ("endpoint.secret_retire", endpoint),
-        ("endpoint.secret_rotate", endpoint),
-        ("endpoint.secret_rotate", endpoint),
-        ("endpoint.secret_read", endpoint),
+    items = answer.json()["items"]
+    assert [each["action"] for each in items] == [
+        "endpoint.secret_retire",
+        "endpoint.secret_rotate",
+        "endpoint.secret_rotate",
+        "endpoint.secret_read",
     ]
+    assert {each["target"] for each in items} == {endpoint.rpartition("/")[2]}
     for text in texts:
         assert text not in answer.text
