@@ -38,6 +38,8 @@ _HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,8190}[!-~])?", re.ASCII)
 Role = Literal["api", "relay", "worker", "delivery"]
 """What a process is."""
 
+VerifyEndpoints = Literal["off", "low_rate", "refuse"]
+Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -266,6 +268,8 @@ class DeliverySettings(Section):
     delivered_max_bytes: Bytes
     redelivery_seconds: Seconds
     secret_overlap_seconds: Annotated[float, Field(ge=0, le=30 * 86_400)]
+    verify_endpoints: VerifyEndpoints
+    verify_endpoints_of: Annotated[dict[Tenant, VerifyEndpoints], Field(max_length=10_000)]
     contact: Annotated[str, Field(max_length=200, pattern=r"^[ -~]*$")]
 
 

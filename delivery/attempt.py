@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol, assert_never
 
@@ -27,6 +27,7 @@ from delivery.outcomes import (
     Outcome,
     Rejected,
     Throttled,
+    Unanswered,
     Unreachable,
 )
 from delivery.retry import Schedule
@@ -72,6 +73,8 @@ async def attempt(claimed: Claimed, *, sender: Sends, rules: Rules, clock: Store
     except (SealError, SecretError) as error:
         return _held_back(claimed, started, str(error))
     exchange = await sender.send(destination, headers, claimed.body)
+    if claimed.challenge:
+        exchange = _challenged(exchange, claimed.challenge)
     return _settle(claimed, exchange, rules, started, clock.now())
 
 
@@ -158,6 +161,27 @@ def _opened(sealed: bytes, endpoint: str, ring: KeyRing) -> Secrets:
     return open_secrets(sealed, endpoint, ring)
 
 
+def _challenged(exchange: Exchange, challenge: str) -> Exchange:
+    """Return what came of a challenge: it is delivered to whoever says it again."""
+    match exchange.outcome:
+        case Delivered(status=status) if not _says(exchange.answer, challenge):
+            return replace(exchange, outcome=Unanswered(status=status))
+        case _:
+            return exchange
+
+
+def _says(answer: bytes, challenge: str) -> bool:
+    """Tell whether an answer is a JSON object whose `challenge` is this one.
+
+    A server that gives back whatever it is sent says it elsewhere: inside of `data`.
+    """
+    try:
+        said: object = json.loads(answer)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("challenge") == challenge
+
+
 def _unsent(outcome: Outcome) -> Exchange:
     return Exchange(
         outcome=outcome,
@@ -234,6 +258,8 @@ def name_of(outcome: Outcome) -> str:
             return "throttled"
         case Rejected():
             return "rejected"
+        case Unanswered():
+            return "challenge_unanswered"
         case Gone():
             return "gone"
         case Unreachable(code=code):
@@ -249,7 +275,7 @@ def status_of(outcome: Outcome) -> int | None:
     match outcome:
         case Delivered(status=status) | Throttled(status=status):
             return status
-        case Rejected(status=status) | Gone(status=status):
+        case Rejected(status=status) | Unanswered(status=status) | Gone(status=status):
             return status
         case Unreachable() | Denied():
             return None

@@ -9,7 +9,16 @@ from typing import Literal, assert_never
 
 from config.clock import SECOND
 from delivery.models import Bury, Claimed, Decision, Deliver, Retry, Verdict
-from delivery.outcomes import Delivered, Denied, Gone, Outcome, Rejected, Throttled, Unreachable
+from delivery.outcomes import (
+    Delivered,
+    Denied,
+    Gone,
+    Outcome,
+    Rejected,
+    Throttled,
+    Unanswered,
+    Unreachable,
+)
 from delivery.retry import Schedule
 
 _OVERLOADED = frozenset({429, 502, 503, 504})
@@ -40,7 +49,7 @@ def decide(
             # The receiver asked for patience: only age ends it, the budget is kept for failures.
             used = delivery.used
             verdict = _wait_longer(delivery, schedule, step, now, rand, hint or 0)
-        case Rejected() | Unreachable():
+        case Rejected() | Unanswered() | Unreachable():
             verdict = (
                 Bury(reason="exhausted")
                 if used >= schedule.attempts

@@ -70,6 +70,7 @@ class Endpoint:
         open_until: when the open breaker lets the next one through.
         last_failure: None when there was none.
         succeeded_at: when it last answered 2xx.
+        verified_at: when it last answered a challenge; None while it has not.
         disabled: URLs that nothing is sent to.
     """
 
@@ -89,6 +90,7 @@ class Endpoint:
     open_until: int | None
     last_failure: Failure | None
     succeeded_at: int | None
+    verified_at: int | None
     disabled: tuple[DisabledUrl, ...]
 
 
@@ -220,6 +222,7 @@ def decode_endpoint(
         open_until=number("openUntil"),
         last_failure=_failure(kept["failure"]) if "failure" in kept else None,
         succeeded_at=number("succeededAt"),
+        verified_at=number("verifiedAt"),
         disabled=tuple(urls),
     )
 

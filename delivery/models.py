@@ -39,6 +39,8 @@ class Message:
         traceparent: of the trace that its attempts go on from; empty for none.
         trigger: what leads to its attempts: `schedule`, or `test` for one attempt that is none of
             the dead letters if it fails.
+        challenge: what the receiver's answer must say, or it is not delivered; when it does, the
+            endpoint is verified. Empty for all but challenges, which are sent before all else.
         body: the bytes to send, rendered once.
     """
 
@@ -52,6 +54,7 @@ class Message:
     scheme: Scheme = "v1"
     traceparent: str = ""
     trigger: Literal["schedule", "test"] = "schedule"
+    challenge: str = ""
     body: bytes
 
 
@@ -67,6 +70,7 @@ class Claimed:
         scheme: how it is signed.
         secrets: the endpoint's, by scheme, each sealed for the endpoint's row.
         traceparent: of the trace that this attempt goes on from; empty for none.
+        challenge: what the receiver's answer must say; empty where it may say anything.
         used: attempts of the budget used up before this one.
         step: gaps of the schedule used up before this one.
         born_at: since when its age counts, µs.
@@ -83,6 +87,7 @@ class Claimed:
     scheme: Scheme = "v1"
     secrets: Mapping[Scheme, bytes]
     traceparent: str = ""
+    challenge: str = ""
     url: bytes
     headers: bytes
     tags: str

@@ -55,6 +55,13 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """The receiver took a challenge with 2xx, and did not answer it."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gone:
     """The receiver wants no more of it: 410."""
 
@@ -73,7 +80,7 @@ class Denied:
     """The destination's address may not be dialled; no packet was sent to it."""
 
 
-Outcome = Delivered | Throttled | Rejected | Gone | Unreachable | Denied
+Outcome = Delivered | Throttled | Rejected | Unanswered | Gone | Unreachable | Denied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,7 @@ class DeliveryStore(EndpointStore):
             message.scheme,
             message.traceparent,
             message.trigger,
+            message.challenge,
         )
         if made < 0:
             raise KeyError(message.endpoint)
@@ -240,7 +241,7 @@ def _claimed(
 ) -> Claimed:
     delivery_id, claim, number, fields, body, suspect = row
     endpoint, tenant, url, headers, tags, trigger, used, step, born_at, *_ = fields
-    scheme, traceparent = fields[13], fields[14]
+    scheme, traceparent, challenge = fields[13], fields[14], fields[18]
     secrets, proven = endpoints[endpoint]
     return Claimed(
         id=delivery_id.decode(),
@@ -252,6 +253,7 @@ def _claimed(
         scheme=cast("Scheme", scheme.decode() if scheme else "v1"),
         secrets=secrets,
         traceparent=traceparent.decode() if traceparent else "",
+        challenge=challenge.decode() if challenge else "",
         url=url,
         headers=headers or b"",
         tags=tags.decode(),

@@ -39,6 +39,7 @@ from gateway.api.files import FilesApi
 from gateway.api.intake import Intake
 from gateway.api.jobs import JobsApi
 from gateway.api.keys import KeysApi
+from gateway.api.ownership import OwnershipApi
 from gateway.api.routes import RoutesApi
 from gateway.api.samples import SamplesApi
 from gateway.api.secrets import SecretsApi
@@ -104,6 +105,7 @@ def create_app(
         *EndpointsApi(services, access, urls).routes(),
         *SecretsApi(services, access).routes(),
         *SamplesApi(services, access, urls).routes(),
+        *OwnershipApi(services, access, urls).routes(),
         *DeliveriesApi(services, access, urls).routes(),
         *KeysApi(services, access, urls, keys).routes(),
         *AuditApi(services, access, urls).routes(),

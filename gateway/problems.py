@@ -187,6 +187,13 @@ PROBLEMS: Mapping[str, Kind] = {
         "So many callback endpoints of one client are kept track of, and no more. Nothing was kept."
         " Delete endpoints that are no longer in use.",
     ),
+    "endpoint_unverified": Kind(
+        422,
+        "The callback's endpoint has not answered its challenge",
+        "This gateway calls back only where callbacks are wanted. Register the endpoint with POST"
+        " /v1/endpoints, or ask again with POST /v1/endpoints/{id}/verify, and have its receiver"
+        " answer the event endpoint.verification.",
+    ),
     "idempotency_key_reused": Kind(
         422,
         "The Idempotency-Key was used for another request",

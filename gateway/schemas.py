@@ -207,6 +207,15 @@ class SampleRequest(_Body):
         return layout_of(self.signature, self.payload)
 
 
+class VerifyRequest(_Body):
+    """A challenge that is wanted: the body of `POST /v1/endpoints/{id}/verify`."""
+
+    url: Annotated[
+        CallbackUrl | None,
+        Field(description="Where to: a URL of this endpoint's origin; its root otherwise."),
+    ] = None
+
+
 class RotateRequest(_Body):
     """Another secret that is wanted: the body of `POST /v1/endpoints/{id}/rotate`."""
 
@@ -325,6 +334,15 @@ def parse_sample(value: Any) -> SampleRequest:
         Problem: `unknown_member` or `invalid_request`, with every member at fault.
     """
     return _parse(SampleRequest, value)
+
+
+def parse_verification(value: Any) -> VerifyRequest:
+    """Return `value`, decoded JSON, as the wish for a challenge.
+
+    Raises:
+        Problem: `unknown_member` or `invalid_request`, with every member at fault.
+    """
+    return _parse(VerifyRequest, value)
 
 
 def parse_rotation(value: Any) -> RotateRequest:

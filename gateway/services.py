@@ -18,6 +18,7 @@ from gateway.files import FileStore
 from gateway.jobtypes import Registry
 from gateway.metrics import JobMetrics
 from gateway.outbox import Outbox
+from gateway.ownership import Ownership
 from gateway.store import JobStore
 from gateway.work import WorkStore
 
@@ -36,6 +37,7 @@ class Services:
         deliveries: the callback endpoints in it.
         artifacts: bytes kept outside the store.
         audit: records what admins and operators do.
+        ownership: asks endpoints whether they want callbacks.
         registry: the job types on offer.
         ring: seals and opens, and derives the key of tickets.
         clock: the store's time.
@@ -51,6 +53,7 @@ class Services:
     deliveries: DeliveryStore
     artifacts: ArtifactStore
     audit: AuditLog
+    ownership: Ownership
     registry: Registry
     ring: KeyRing
     clock: StoreClock
@@ -77,6 +80,7 @@ def services_on(store: Store, settings: Settings) -> Services:
     import_from(settings.handlers_path)
     clock = StoreClock(SystemClock())
     deliveries = delivery_store(settings, store)
+    ring = key_ring(settings)
     scripts = (store, settings.store.partitions, clock, deliveries.retention)
     return Services(
         settings=settings,
@@ -88,8 +92,11 @@ def services_on(store: Store, settings: Settings) -> Services:
         deliveries=deliveries,
         artifacts=ArtifactStore(settings.artifacts.url),
         audit=AuditLog(store, clock, settings.api),
+        ownership=Ownership(
+            deliveries=deliveries, ring=ring, clock=clock, limits=settings.delivery
+        ),
         registry=Registry.load(settings.jobs.modules, settings.profile),
-        ring=key_ring(settings),
+        ring=ring,
         clock=clock,
         metrics=JobMetrics(make_registry(store)),
     )

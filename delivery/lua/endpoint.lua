@@ -8,7 +8,8 @@
 --   ep:<e>            hash: tenant, origin, secret:<scheme> (sealed: the newest and those in their overlap), createdAt,
 --                     limit, failures, opens, openUntil, halvedAt, succeededAt, failure (the last one: when, status
 --                     code or -, what it is called), paused (since when), pausedFor (µs of pauses that are over), rate
---                     (attempts a second), tat (see `rate`), maxLimit (the most that limit may be)
+--                     (attempts a second), tat (see `rate`), maxLimit (the most that limit may be), verifiedAt (its
+--                     receiver answered a challenge)
 --   ep:<e>:live       zset of deliveries waiting, by the instant they are due
 --   ep:<e>:replay     the same, of replayed ones; served behind `live`
 --   ep:<e>:inflight   zset of deliveries being attempted, by the end of their lease

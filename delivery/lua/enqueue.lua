@@ -9,7 +9,7 @@
 --                nextAt, claim, settled (the claim last recorded), lost (leases whose process died), lastStatus,
 --                endedAt, a<n> (the record of attempt n; the last 20), manual (it has ended, and a person asked for one
 --                attempt more), keepUntil (when it would have gone but for that, in ms), asked (the last wish of that
---                kind), shelved (see `shelf`)
+--                kind), shelved (see `shelf`), challenge (what its receiver must answer)
 --   d:<d>:body   the bytes to send
 --   d:<d>:end    its state and when it ended, of one that was taken down before its time; see `retire`
 local function enqueue(m)
@@ -20,6 +20,8 @@ local function enqueue(m)
   if m.scheme and m.scheme ~= 'v1' then redis.call('HSET', key('d', m.id), 'scheme', m.scheme) end
   if m.traceparent and m.traceparent ~= '' then redis.call('HSET', key('d', m.id), 'traceparent', m.traceparent) end
   if m.trigger and m.trigger ~= 'schedule' then redis.call('HSET', key('d', m.id), 'trigger', m.trigger) end
+  local asks = m.challenge and m.challenge ~= ''
+  if asks then redis.call('HSET', key('d', m.id), 'challenge', m.challenge) end
   redis.call('SET', key('d', m.id, 'body'), m.body)
   local is_unwanted = m.trigger ~= 'test' and is_disabled(m.ep, m.url_hash)
   if is_unwanted or redis.call('EXISTS', key('ep', m.ep)) == 0 then
@@ -28,7 +30,10 @@ local function enqueue(m)
   end
   local base = paused_base(m.ep)
   if base then redis.call('HSET', key('d', m.id), 'pausedBase', base) end
-  redis.call('ZADD', key('ep', m.ep, 'live'), now, m.id)
+  local live, due = key('ep', m.ep, 'live'), now
+  -- What waits may wait for the answer to a challenge, which goes before all of it.
+  if asks then due = math.min(now, head_score(live) or now) - 1 end
+  redis.call('ZADD', live, due, m.id)
   rescore(m.ep)
   return 1
 end

@@ -119,6 +119,11 @@ local function manual(id, d, verb, reason, delay, step)
   end
 end
 
+-- Whoever answered its challenge wants what is sent there.
+local function answered(id, h)
+  if redis.call('HEXISTS', key('d', id), 'challenge') == 1 then h.set.verifiedAt = now end
+end
+
 local results = {}
 for at = 4, #ARGV, WIDTH do
   local id, claim, verb, reason, delay, used, step, status, limit, verdict, failure, record =
@@ -139,6 +144,7 @@ for at = 4, #ARGV, WIDTH do
     local h = health_of(d[3])
     adapt(h, limit)
     judge(h, verdict)
+    if verb == 'delivered' and d[4] == 'test' then answered(id, h) end
     if failure ~= '' then
       h.set.failure = string.format('%.0f %s %s', now, status == '' and '-' or status, failure)
     end

@@ -31,6 +31,8 @@ HINTS: Mapping[str, str] = {
     "throttled": "The receiver asks for patience, or a server in front of it is overloaded. This is"
     " tried again, and does not count against the number of attempts.",
     "rejected": "The receiver answered with an error. Its own log says why.",
+    "challenge_unanswered": "The receiver took the challenge and did not say it again. Answer 2xx"
+    ' with {"challenge": "…"}, the same text that came in data.challenge.',
     "gone": "The receiver answered 410: it wants no more. This URL is not used again until it is"
     " enabled.",
     "dns": "The host's name could not be looked up. Check its spelling and its DNS records.",

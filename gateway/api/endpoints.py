@@ -74,6 +74,8 @@ class EndpointsApi:
             endpoint, created = await services.deliveries.register_endpoint(registration)
         except TooManyEndpoints as error:
             raise too_many_endpoints() from error
+        if created and services.ownership.mode(principal.tenant) != "off":
+            await services.ownership.ask(endpoint, destination)
         headers = {**_NO_STORE, "Location": self._urls.endpoint(endpoint.id)}
         return json_response(self._document(endpoint), 201 if created else 200, headers)
 
@@ -181,6 +183,8 @@ class EndpointsApi:
             "openUntil": instant(endpoint.open_until),
             "lastFailure": _failure_document(endpoint.last_failure),
             "succeededAt": instant(endpoint.succeeded_at),
+            "verified": endpoint.verified_at is not None,
+            "verifiedAt": instant(endpoint.verified_at),
             "disabledUrls": [self._disabled_document(each) for each in endpoint.disabled],
             "_links": {"self": self._urls.endpoint(endpoint.id)},
         }

@@ -47,6 +47,7 @@ class Intake:
         self._access = access
         self._admission = admission
         self._watchers = watchers
+        self._ownership = services.ownership
         self._answers = Answers(services=services, urls=urls)
         self._jobs = services.jobs
         self._metrics = services.metrics
@@ -66,10 +67,16 @@ class Intake:
             clock=services.clock,
         )
 
-    def draft(self, request: Request, principal: Principal, wanted: SubmitRequest) -> Draft:
-        """Return the draft of the job that is `wanted`; see `Drafter.draft`."""
+    async def draft(self, request: Request, principal: Principal, wanted: SubmitRequest) -> Draft:
+        """Return the draft of the job that is `wanted`; see `Drafter.draft`.
+
+        Raises:
+            Problem: also `endpoint_unverified`.
+        """
         traceparent = parse_traceparent(request.headers.getlist("traceparent"))
-        return self._drafter.draft(principal, wanted, traceparent)
+        draft = self._drafter.draft(principal, wanted, traceparent)
+        await self._ownership.require(draft.registration, "/callbackUrl")
+        return draft
 
     async def take(self, request: Request, submission: Submission) -> Response:
         """Answer 202 once the job is kept, or 200 if it ends while the client waits.

@@ -84,7 +84,7 @@ class JobsApi:
     ) -> Submitted:
         limits = self._settings
         value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
-        draft = self._intake.draft(request, principal, self._parse(value))
+        draft = await self._intake.draft(request, principal, self._parse(value))
         return await self._intake.submit(draft, {}, key)
 
     async def _submit_multipart(
@@ -95,7 +95,7 @@ class JobsApi:
         form = Multipart(body, boundary_of(request.headers))
         data = await read_request(form, limit=limits.body_limit_bytes)
         value = parse_json(data, depth=limits.json_depth)
-        draft = self._intake.draft(request, principal, self._parse(value))
+        draft = await self._intake.draft(request, principal, self._parse(value))
         files = await store_files(
             form,
             draft.parts,

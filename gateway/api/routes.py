@@ -68,7 +68,7 @@ class RoutesApi:
         async for chunk in limited(request, limits.body_limit_bytes):
             data += chunk
         body = parse_json(bytes(data), depth=limits.json_depth)
-        draft = self._intake.draft(request, principal, submission(route, body))
+        draft = await self._intake.draft(request, principal, submission(route, body))
         return await self._intake.submit(draft, {}, key)
 
     async def _read_form(
@@ -92,7 +92,7 @@ class RoutesApi:
         stream = limited(request, limits.upload_limit_bytes + limits.body_limit_bytes)
         try:
             await form.read(Multipart(stream, boundary_of(request.headers)))
-            draft = self._intake.draft(request, principal, submission(route, form.body))
+            draft = await self._intake.draft(request, principal, submission(route, form.body))
             draft, files = await self._place(draft, form.files, staged)
         except BaseException:
             await discard(services.artifacts, staged)

@@ -10,18 +10,15 @@ from config import ids
 from config.clock import SECOND
 from delivery.configure import policy_of
 from delivery.egress import Destination
-from delivery.endpoints import Endpoint, Registration, register, url_hash
+from delivery.endpoints import Endpoint, url_hash
 from delivery.models import Message
 from gateway.access import Access
-from gateway.api.deliveries import delivery_document
+from gateway.api.sending import is_sent, place_at
 from gateway.bodies import read_optional_json
 from gateway.documents import event_body
-from gateway.drafts import destination_of
-from gateway.errors import Fault
 from gateway.models import compact
-from gateway.problems import Problem
 from gateway.reading import read_endpoint, unknown_endpoint
-from gateway.resource import json_response, resource
+from gateway.resource import resource
 from gateway.samples import Samples
 from gateway.schemas import SampleRequest, parse_sample
 from gateway.services import Services
@@ -57,10 +54,11 @@ class SamplesApi:
         endpoint = await read_endpoint(
             deliveries, request.path_params["endpoint_id"], tenant=principal.tenant
         )
-        url = f"{endpoint.origin}/" if wanted.url is None else wanted.url
-        destination = destination_of(url, self._policy, "/url")
+        destination, registration = place_at(
+            endpoint, wanted.url, self._policy, self._services, wanted.signature
+        )
         # The endpoint may have no secret for this scheme yet.
-        await deliveries.register_endpoint(self._register(endpoint, destination, wanted))
+        await deliveries.register_endpoint(registration)
         message = self._message(endpoint, destination, wanted)
         await self._services.audit.record(
             request, principal, "endpoint.test", endpoint.id, delivery=message.id
@@ -69,20 +67,7 @@ class SamplesApi:
             await deliveries.enqueue(message)
         except KeyError:
             raise unknown_endpoint() from None
-        return await self._answer(message)
-
-    def _register(
-        self, endpoint: Endpoint, destination: Destination, wanted: SampleRequest
-    ) -> Registration:
-        services = self._services
-        partitions = services.settings.store.partitions
-        registration = register(
-            endpoint.tenant, destination, services.ring, partitions, wanted.signature
-        )
-        if registration.id != endpoint.id:
-            detail = f"must be a URL of {endpoint.origin}"
-            raise Problem("invalid_callback_url", detail, faults=[Fault("/url", detail)])
-        return registration
+        return await is_sent(message, self._services, self._urls)
 
     def _message(
         self, endpoint: Endpoint, destination: Destination, wanted: SampleRequest
@@ -110,13 +95,3 @@ class SamplesApi:
             trigger="test",
             body=body,
         )
-
-    async def _answer(self, message: Message) -> Response:
-        delivery = await self._services.deliveries.read(message.id)
-        if delivery is None:
-            raise unknown_endpoint()
-        document = delivery_document(
-            delivery, ring=self._services.ring, urls=self._urls, with_answers=True
-        )
-        headers = {**_NO_STORE, "Location": self._urls.delivery(message.id)}
-        return json_response(document, 202, headers)

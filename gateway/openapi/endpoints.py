@@ -61,7 +61,8 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
             tag=TAG,
             summary="Register an endpoint",
             text="An endpoint is the origin of callback URLs, with a signing secret of its own. It"
-            " is registered at its first use, or beforehand by this.",
+            " is registered at its first use, or beforehand by this. Where the gateway asks whether"
+            " callbacks are wanted, one that is new is sent the event `endpoint.verification`.",
             scope="submit",
             body=(Content(schema=EndpointRequest, examples={"url": request}),),
             answers=(
@@ -171,6 +172,8 @@ def _endpoint(examples: Examples) -> dict[str, Any]:
         "openUntil": None,
         "lastFailure": {"at": rfc3339(AT), "outcome": "throttled", "statusCode": 503},
         "succeededAt": rfc3339(AT),
+        "verified": True,
+        "verifiedAt": rfc3339(AT),
         "disabledUrls": [{"url": CALLBACK_URL, "since": rfc3339(AT), "reason": "gone"}],
         "_links": {"self": examples.urls.endpoint(ENDPOINT_ID)},
     }

@@ -153,6 +153,27 @@ class JobEvent(Answered):
     data: EventData
 
 
+class ChallengeData(Answered):
+    """What is to be answered, and for which endpoint."""
+
+    endpoint_id: str
+    challenge: str
+
+
+class VerificationEvent(Answered):
+    """A challenge: whether callbacks are wanted here."""
+
+    type: Literal["endpoint.verification"]
+    timestamp: Annotated[Instant, Field(description="When it was made.")]
+    data: ChallengeData
+
+
+class ChallengeAnswer(BaseModel):
+    """What shows that they are."""
+
+    challenge: Annotated[str, Field(description="The same text that came in `data.challenge`.")]
+
+
 class FlatEvent(EventData):
     """The same with the job's members beside the event's: what `payload: flat` asks for."""
 
@@ -316,6 +337,8 @@ class EndpointDocument(Answered):
     ]
     last_failure: LastFailure | None
     succeeded_at: Annotated[Instant | None, Field(description="When it last answered 2xx.")]
+    verified: Annotated[bool, Field(description="Its receiver answered a challenge.")]
+    verified_at: Instant | None
     disabled_urls: Annotated[
         tuple[DisabledUrlDocument, ...],
         Field(

@@ -1,0 +1,96 @@
+"""Whether those who are called back want to be: a challenge to answer before the first callback.
+
+A URL says nothing about who has it. Where the settings ask for it, an endpoint is therefore sent
+the event `endpoint.verification` with a random text, signed as callbacks are, and is verified when
+its receiver gives that text back. Delivery sends it and judges the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config import ids
+from config.clock import Clock, rfc3339
+from config.sections import DeliverySettings, VerifyEndpoints
+from delivery.egress import Destination
+from delivery.endpoints import Endpoint, Registration, url_hash
+from delivery.models import Message
+from delivery.sealing import KeyRing
+from delivery.store import DeliveryStore
+from gateway.errors import Fault
+from gateway.models import compact
+from gateway.problems import Problem
+
+VERIFICATION = "endpoint.verification"
+"""The event that is a challenge."""
+
+_CHALLENGE_LENGTH = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ownership:
+    """Asks endpoints, and refuses those that did not answer.
+
+    Attributes:
+        deliveries: where endpoints are.
+        ring: seals the URLs that are asked.
+        clock: the store's time.
+        limits: whom the settings want to be asked.
+    """
+
+    deliveries: DeliveryStore
+    ring: KeyRing
+    clock: Clock
+    limits: DeliverySettings
+
+    def mode(self, tenant: str) -> VerifyEndpoints:
+        """Return what is done about a tenant's endpoints that are not verified."""
+        return self.limits.verify_endpoints_of.get(tenant, self.limits.verify_endpoints)
+
+    async def require(self, registration: Registration | None, pointer: str) -> None:
+        """Return when jobs may name the endpoint that `pointer` of the request leads to.
+
+        Raises:
+            Problem: `endpoint_unverified`.
+            StoreUnavailable: nobody could be asked.
+        """
+        if registration is None or self.mode(registration.tenant) != "refuse":
+            return
+        endpoint = await self.deliveries.read_endpoint(registration.id)
+        if endpoint is None or endpoint.verified_at is None:
+            detail = f"{registration.origin} has not answered its challenge"
+            raise Problem("endpoint_unverified", detail, faults=[Fault(pointer, detail)])
+
+    async def ask(self, endpoint: Endpoint, destination: Destination) -> Message:
+        """Have a challenge sent to a URL of the endpoint, once, before all that waits for it.
+
+        Raises:
+            KeyError: the endpoint is gone.
+            StoreUnavailable: it may be sent; asking again sends another.
+        """
+        message = self.challenge(endpoint, destination)
+        await self.deliveries.enqueue(message)
+        return message
+
+    def challenge(self, endpoint: Endpoint, destination: Destination) -> Message:
+        """Return a fresh challenge to a URL of the endpoint."""
+        now = self.clock.now()
+        text = ids.random_text(_CHALLENGE_LENGTH)
+        message_id = ids.new_id("msg", ids.partition_of(endpoint.id), now)
+        return Message(
+            id=message_id,
+            endpoint=endpoint.id,
+            tenant=endpoint.tenant,
+            url=self.ring.seal(destination.url.encode(), row=message_id),
+            url_hash=url_hash(destination.url),
+            tags=compact({"event": VERIFICATION}),
+            trigger="test",
+            challenge=text,
+            body=challenge_body(endpoint.id, text, at=now),
+        )
+
+
+def challenge_body(endpoint_id: str, challenge: str, *, at: int) -> bytes:
+    """Return the body of a challenge, compact UTF-8 JSON; `at` in µs."""
+    data = {"endpointId": endpoint_id, "challenge": challenge}
+    return compact({"type": VERIFICATION, "timestamp": rfc3339(at), "data": data}).encode()
