@@ -251,23 +251,25 @@ def _aside(claimed: Claimed, now: int, outcome: str, *, delay: int) -> Attempted
 
 def name_of(outcome: Outcome) -> str:
     """Return the word that stands for `outcome` in records, logs and metrics."""
+    name: str
     match outcome:
         case Delivered():
-            return "delivered"
+            name = "delivered"
         case Throttled():
-            return "throttled"
+            name = "throttled"
         case Rejected():
-            return "rejected"
+            name = "rejected"
         case Unanswered():
-            return "challenge_unanswered"
+            name = "challenge_unanswered"
         case Gone():
-            return "gone"
+            name = "gone"
         case Unreachable(code=code):
-            return code
+            name = code
         case Denied():
-            return "destination_not_allowed"
+            name = "destination_not_allowed"
         case _:
             assert_never(outcome)
+    return name
 
 
 def status_of(outcome: Outcome) -> int | None:

@@ -104,11 +104,15 @@ def policy_of(limits: DeliverySettings) -> Policy:
     )
 
 
-def user_agent(settings: Settings) -> str:
+def user_agent(settings: Settings | None) -> str:
     """Return the `user-agent` of what is sent: product, release, and whom to write to.
 
-    That is `delivery.contact`, or else where this gateway is, from which receivers can go on.
+    That is `delivery.contact`, or else where this gateway is, from which receivers can go on;
+    nobody where there are no settings.
     """
+    product = f"{PRODUCT}/{release()}"
+    if settings is None:
+        return product
     contact = settings.delivery.contact or f"+{settings.public_url}"
     # Inside of a comment these would end it (RFC 9110, 5.6.5).
-    return f"{PRODUCT}/{release()} ({_SPECIAL.sub(_ESCAPED, contact)})"
+    return f"{product} ({_SPECIAL.sub(_ESCAPED, contact)})"

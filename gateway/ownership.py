@@ -13,7 +13,7 @@ from config import ids
 from config.clock import Clock, rfc3339
 from config.sections import DeliverySettings, VerifyEndpoints
 from delivery.egress import Destination
-from delivery.endpoints import Endpoint, Registration, url_hash
+from delivery.endpoints import Endpoint, url_hash
 from delivery.models import Message
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
@@ -47,18 +47,23 @@ class Ownership:
         """Return what is done about a tenant's endpoints that are not verified."""
         return self.limits.verify_endpoints_of.get(tenant, self.limits.verify_endpoints)
 
-    async def require(self, registration: Registration | None, pointer: str) -> None:
-        """Return when jobs may name the endpoint that `pointer` of the request leads to.
+    async def require(self, tenant: str, endpoint_id: str | None, pointer: str) -> None:
+        """Return when the tenant's jobs may call this endpoint; None stands for none.
+
+        Args:
+            tenant: whose jobs.
+            endpoint_id: what they call.
+            pointer: the member of the request that leads there.
 
         Raises:
             Problem: `endpoint_unverified`.
             StoreUnavailable: nobody could be asked.
         """
-        if registration is None or self.mode(registration.tenant) != "refuse":
+        if endpoint_id is None or self.mode(tenant) != "refuse":
             return
-        endpoint = await self.deliveries.read_endpoint(registration.id)
+        endpoint = await self.deliveries.read_endpoint(endpoint_id)
         if endpoint is None or endpoint.verified_at is None:
-            detail = f"{registration.origin} has not answered its challenge"
+            detail = "the endpoint of the callback URL has not answered a challenge"
             raise Problem("endpoint_unverified", detail, faults=[Fault(pointer, detail)])
 
     async def ask(self, endpoint: Endpoint, destination: Destination) -> Message:

@@ -54,6 +54,15 @@ class Event:
     timestamp: str
     data: Mapping[str, Any]
 
+    @property
+    def challenge(self) -> str | None:
+        """What a URL that wants callbacks answers, in 2xx with `{"challenge": "…"}`; mostly None.
+
+        The gateway may ask so before the first callback, by an event `endpoint.verification`.
+        """
+        asked = self.data.get("challenge") if self.type == "endpoint.verification" else None
+        return asked if isinstance(asked, str) else None
+
 
 class VerificationFailed(Exception):
     """A request is not a callback to act on; the message says which part failed and how.

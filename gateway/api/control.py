@@ -103,6 +103,7 @@ class JobControl:
         """`POST /v1/jobs/{jobId}/retry`: 202 with the new job, one however often it is asked."""
         principal = await self._access.principal(request, "submit")
         self._admission.check(principal.tenant)
+        await self._require_owner(request, principal.tenant)
         rerun = await self._rerunner.run_again(
             request.path_params["job_id"], tenant=principal.tenant
         )
@@ -110,6 +111,12 @@ class JobControl:
             self._admission.accepted(principal.tenant)
             self._services.metrics.accepted(rerun.view.job.type)
         return await self._answers.accepted(rerun.view)
+
+    async def _require_owner(self, request: Request, tenant: str) -> None:
+        ownership = self._services.ownership
+        if ownership.mode(tenant) == "refuse":
+            callback = (await self._read(request, tenant)).job.callback
+            await ownership.require(tenant, callback.endpoint if callback else None, "")
 
     async def _read(self, request: Request, tenant: str) -> View:
         return await read_job(

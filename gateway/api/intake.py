@@ -75,7 +75,8 @@ class Intake:
         """
         traceparent = parse_traceparent(request.headers.getlist("traceparent"))
         draft = self._drafter.draft(principal, wanted, traceparent)
-        await self._ownership.require(draft.registration, "/callbackUrl")
+        endpoint_id = draft.registration.id if draft.registration else None
+        await self._ownership.require(draft.tenant, endpoint_id, "/callbackUrl")
         return draft
 
     async def take(self, request: Request, submission: Submission) -> Response:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import click
 
 from gateway.cli.command import Entry, Tree
 from gateway.cli.output import INTERRUPTED, OK, USAGE, note
-
-_DISTRIBUTION: Final = "async-request-reply-gateway"
 
 _SECTIONS: Final = {
     "Processes": {
@@ -44,10 +41,9 @@ _SECTIONS: Final = {
 def _say_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
-    try:
-        click.echo(f"gateway {version(_DISTRIBUTION)}")
-    except PackageNotFoundError:
-        click.echo("gateway, run from a checkout")
+    from config.release import release
+
+    click.echo(f"gateway {release()}")
     ctx.exit()
 
 

@@ -143,7 +143,7 @@ async def _send(url: str, signature: dict[str, str], body: bytes) -> Exchange:
         raise CliError(f"the gateway would refuse this URL: {error}") from None
     headers = {
         "content-type": "application/json",
-        "user-agent": user_agent(""),
+        "user-agent": user_agent(None),
         **signature,
         "gateway-attempt": "1",
         "gateway-trigger": "test",
@@ -159,14 +159,22 @@ async def _send(url: str, signature: dict[str, str], body: bytes) -> Exchange:
 
 
 def _means(outcome: Outcome) -> str:
-    from delivery.outcomes import Delivered, Denied, Gone, Rejected, Throttled, Unreachable
+    from delivery.outcomes import (
+        Delivered,
+        Denied,
+        Gone,
+        Rejected,
+        Throttled,
+        Unanswered,
+        Unreachable,
+    )
 
     match outcome:
         case Delivered():
             return "delivered"
         case Throttled():
             return "it would be sent again later, without using up an attempt"
-        case Rejected():
+        case Rejected() | Unanswered():
             return "it would be sent again: only 2xx says that it was taken"
         case Gone():
             return "it would be given up, and nothing more sent to this URL"

@@ -14,7 +14,7 @@ import threading
 from django.conf import settings  # type: ignore[import-untyped]
 from django.core.exceptions import RequestDataTooBig  # type: ignore[import-untyped]
 from django.core.management import execute_from_command_line  # type: ignore[import-untyped]
-from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped]
+from django.http import HttpRequest, HttpResponse, JsonResponse  # type: ignore[import-untyped]
 from django.urls import path  # type: ignore[import-untyped]
 from django.views.decorators.csrf import csrf_exempt  # type: ignore[import-untyped]
 from django.views.decorators.http import require_POST  # type: ignore[import-untyped]
@@ -54,6 +54,9 @@ def receive(request: HttpRequest) -> HttpResponse:
     if request.path in RETIRED:
         # Nothing is sent to this URL again.
         return HttpResponse(status=410)
+    if event.challenge is not None:
+        # Callbacks are wanted here.
+        return JsonResponse({"challenge": event.challenge})
     return take(event)
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 
 from gateway.receiving import Event, VerificationFailed, verify
 
@@ -63,6 +64,14 @@ async def receive(request: Request) -> Response:
     if request.url.path in RETIRED:
         # Nothing is sent to this URL again.
         return Response(status_code=410)
+    if event.challenge is not None:
+        # Callbacks are wanted here.
+        return JSONResponse({"challenge": event.challenge})
+    return take(event)
+
+
+def take(event: Event) -> Response:
+    """Leave the event to the worker, unless it came before."""
     if event.id in seen:
         return Response(status_code=204)
     if work.full():

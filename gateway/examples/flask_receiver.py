@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 
-from flask import Flask, Response, request
+from flask import Flask, Response, jsonify, request
 
 from gateway.receiving import Event, VerificationFailed, verify
 
@@ -43,6 +43,9 @@ def receive() -> Response:
     if request.path in RETIRED:
         # Nothing is sent to this URL again.
         return Response(status=410)
+    if event.challenge is not None:
+        # Callbacks are wanted here.
+        return jsonify(challenge=event.challenge)
     return take(event)
 
 

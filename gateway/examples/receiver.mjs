@@ -57,15 +57,9 @@ const seen = new Set();
 const work = [];
 
 // Answers for a genuine request: 204 once it is taken in, or was before.
-function take(id, body) {
+function take(id, event) {
   if (seen.has(id)) return 204;
   if (work.length >= WAITING) return 503;
-  let event;
-  try {
-    event = JSON.parse(body.toString("utf8"));
-  } catch {
-    return 400;
-  }
   seen.add(id);
   if (seen.size > REMEMBERED) seen.delete(seen.values().next().value);
   work.push({ id, event });
@@ -82,9 +76,9 @@ function doTheWork() {
 }
 
 const server = createServer((request, response) => {
-  const answer = (status) => {
+  const answer = (status, body) => {
     const headers = status === 503 ? { "Retry-After": "30" } : {};
-    response.writeHead(status, headers).end();
+    response.writeHead(status, headers).end(body);
   };
   const path = request.url.split("?")[0];
   if (path !== "/callbacks" && !RETIRED.has(path)) return answer(404);
@@ -107,7 +101,18 @@ const server = createServer((request, response) => {
     } else if (RETIRED.has(path)) {
       answer(410); // Nothing is sent to this URL again.
     } else {
-      answer(take(request.headers["webhook-id"], body));
+      let event;
+      try {
+        event = JSON.parse(body.toString("utf8"));
+      } catch {
+        return answer(400);
+      }
+      if (event?.type === "endpoint.verification") {
+        // Callbacks are wanted here.
+        answer(200, JSON.stringify({ challenge: event.data?.challenge }));
+      } else {
+        answer(take(request.headers["webhook-id"], event));
+      }
     }
   });
 });

@@ -24,13 +24,14 @@ from gateway.openapi import (
     jobs,
     keys,
     lists,
+    ownership,
     routes,
     samples,
     secrets,
     streams,
     system,
 )
-from gateway.openapi.events import Message, messages, notices
+from gateway.openapi.events import Message, challenge, messages, notices
 from gateway.openapi.examples import Examples
 from gateway.openapi.models import ProblemDocument
 from gateway.openapi.operations import (
@@ -100,6 +101,7 @@ def operations(
         *endpoints.operations(examples),
         *secrets.operations(),
         *samples.operations(examples),
+        *ownership.operations(examples),
         *deliveries.operations(examples),
         *keys.operations(examples),
         *audit.operations(),
@@ -121,7 +123,7 @@ def openapi(
     examples = Examples(urls)
     declared = operations(examples, job_types, routes)
     told = messages(examples)
-    webhooks = (*told, *notices(examples))
+    webhooks = (*told, challenge(), *notices(examples))
     results = [(kind.result_model, "serialization") for kind in job_types]
     models = _Models([*_models_of(declared, webhooks), *results])  # type: ignore[list-item]
     writer = _Writer(models)
@@ -215,6 +217,8 @@ def _models_of(
                 yield from _models_in(content.schema, "serialization")
     for message in told:
         yield from _models_in(message.body.schema, "serialization")
+        if message.answer is not None:
+            yield from _models_in(message.answer.schema, "serialization")
 
 
 def _models_in(schema: Any, mode: Mode) -> Iterator[tuple[type[BaseModel], Mode]]:
@@ -278,7 +282,14 @@ class _Writer:
                 "content": self.contents((message.body,), "serialization"),
             },
             "responses": {
-                "2XX": {"description": "It is delivered."},
+                "2XX": {
+                    "description": "It is delivered.",
+                    **(
+                        {"content": self.contents((message.answer,), "serialization")}
+                        if message.answer
+                        else {}
+                    ),
+                },
                 "410": {"description": "This URL is called no more."},
                 "default": {"description": "It is tried again later, up to a limit."},
             },

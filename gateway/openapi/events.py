@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from delivery.notices import Event as OperatorNotice
-from gateway.openapi.examples import Examples, identifier
-from gateway.openapi.models import FlatEvent, JobEvent, OperatorEvent
+from gateway.openapi.examples import AT, Examples, identifier
+from gateway.openapi.models import (
+    ChallengeAnswer,
+    FlatEvent,
+    JobEvent,
+    OperatorEvent,
+    VerificationEvent,
+)
 from gateway.openapi.operations import Content, Example, Parameter
+from gateway.ownership import VERIFICATION, challenge_body
 from gateway.schemas import Event
 
 _SAYS: Mapping[Event, str] = {
@@ -24,6 +32,8 @@ _TELLS: Mapping[OperatorNotice, str] = {
     "endpoint.disabled": "A callback URL answered 410 and is called no more. Sent to the operator.",
     "delivery.exhausted": "A callback is dead, and why. Sent to the operator.",
 }
+
+_CHALLENGE = "q7Zr0eVd3mXk9WcT5bYh2uJn8aLp4sGf"
 
 HEADERS = (
     Parameter(
@@ -92,6 +102,7 @@ class Message:
         headers: that are always there.
         more_headers: that may be.
         body: what is sent.
+        answer: what an answer with 2xx has to say; None where it may say anything.
     """
 
     event: str
@@ -99,6 +110,7 @@ class Message:
     headers: tuple[Parameter, ...]
     more_headers: tuple[Parameter, ...]
     body: Content
+    answer: Content | None = None
 
 
 def messages(examples: Examples) -> tuple[Message, ...]:
@@ -121,6 +133,25 @@ def messages(examples: Examples) -> tuple[Message, ...]:
             ),
         )
         for event in get_args(Event)
+    )
+
+
+def challenge() -> Message:
+    """Return what an endpoint is asked with."""
+    body = json.loads(challenge_body(identifier("ep"), _CHALLENGE, at=AT))
+    return Message(
+        event=VERIFICATION,
+        summary="Are callbacks wanted here? To be answered with 2xx and the challenge.",
+        headers=HEADERS,
+        more_headers=(),
+        body=Content(
+            schema=VerificationEvent,
+            examples={"example": Example(summary="A challenge.", value=body)},
+        ),
+        answer=Content(
+            schema=ChallengeAnswer,
+            examples={"example": Example(summary="Its answer.", value={"challenge": _CHALLENGE})},
+        ),
     )
 
 

@@ -46,7 +46,7 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
                     202,
                     "It is sent as soon as its endpoint allows.",
                     DeliveryDocument,
-                    _sample(examples),
+                    sent_once(examples, DELIVERY_ID, ENDPOINT_ID, "job.failed"),
                     headers=(LOCATION,),
                     links=links("deliveryId", "/id", "getDelivery"),
                 ),
@@ -56,14 +56,15 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
     )
 
 
-def _sample(examples: Examples) -> dict[str, Any]:
-    url = examples.urls.delivery(DELIVERY_ID)
+def sent_once(examples: Examples, delivery_id: str, endpoint_id: str, event: str) -> dict[str, Any]:
+    """Return a delivery that somebody asked for, before its one attempt."""
+    url = examples.urls.delivery(delivery_id)
     return {
-        "id": DELIVERY_ID,
-        "event": "job.failed",
+        "id": delivery_id,
+        "event": event,
         "jobId": None,
         "jobType": None,
-        "endpointId": ENDPOINT_ID,
+        "endpointId": endpoint_id,
         "url": CALLBACK_URL,
         "headers": {},
         "state": "pending",
@@ -77,7 +78,7 @@ def _sample(examples: Examples) -> dict[str, Any]:
         "_links": {
             "self": url,
             "redeliver": f"{url}/redeliver",
-            "endpoint": examples.urls.endpoint(ENDPOINT_ID),
+            "endpoint": examples.urls.endpoint(endpoint_id),
             "job": None,
         },
     }

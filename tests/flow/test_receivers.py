@@ -156,6 +156,19 @@ def test_a_gateways_callbacks_are_taken_in(
         assert receiver.taken(retired["jobId"]) == 0
 
 
+def test_a_gateways_challenge_is_answered(
+    gateway: Gateway, command: Sequence[str], tmp_path: Path
+) -> None:
+    with started(command, tmp_path / "receiver.log", gateway) as receiver:
+        made = gateway.client.post("/v1/endpoints", json={"url": receiver.url}).json()
+        assert made["verified"] is False
+        path = f"/v1/endpoints/{made['id']}"
+        asked = gateway.client.post(f"{path}/verify", json={"url": receiver.url})
+        assert asked.status_code == 202, asked.text
+        assert eventually(lambda: gateway.client.get(path).json()["verified"])
+        assert receiver.taken(asked.json()["id"]) == 0
+
+
 def test_each_callback_is_taken_in_once(receiver: Receiver) -> None:
     for message_id in ("msg_1", "msg_1", "msg_2", "msg_1"):
         assert receiver.post(signed(receiver.secret, message_id=message_id), BODY) == 204

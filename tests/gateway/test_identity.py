@@ -30,7 +30,7 @@ PUBLIC = {"code": "not_found", "asset": "docs.css"}
 
 ARTIFACT = "report of acme.pdf"
 
-BODIES: dict[str, Any] = {"testEndpoint": {}}
+BODIES: dict[str, Any] = {"testEndpoint": {}, "verifyEndpoint": {}}
 """Bodies for operations whose example names something that acme has not got."""
 
 UNKNOWN = {

@@ -24,6 +24,7 @@ from gateway.app import create_app
 from gateway.documents import event_body
 from gateway.models import Job, Payload, StoredFile
 from gateway.openapi.examples import CALLBACK_URL, FILE_ID
+from gateway.ownership import VERIFICATION, challenge_body
 from gateway.problems import PROBLEMS
 from gateway.schemas import Event
 from gateway.urls import Urls
@@ -474,12 +475,22 @@ def test_notices_to_the_operator_are_those_of_the_document(
     Contract(document).validate(json.loads(notice.body()), schema)
 
 
+def test_a_challenge_and_its_answer_are_those_of_the_document(document: dict[str, Any]) -> None:
+    asked = document["components"]["pathItems"][VERIFICATION]["post"]
+    contract = Contract(document)
+    body = json.loads(challenge_body("ep_1", "text", at=3 * SECOND))
+    contract.validate(body, asked["requestBody"]["content"]["application/json"]["schema"])
+    answer = asked["responses"]["2XX"]["content"]["application/json"]["schema"]
+    contract.validate({"challenge": "text"}, answer)
+
+
 def test_each_event_is_a_callback_and_a_webhook(document: dict[str, Any]) -> None:
     expected = {event: {"$ref": f"#/components/pathItems/{event}"} for event in get_args(Event)}
     notices = {
         event: {"$ref": f"#/components/pathItems/{event}"} for event in get_args(OperatorNotice)
     }
-    assert document["webhooks"] == {**expected, **notices}
+    asked = {VERIFICATION: {"$ref": f"#/components/pathItems/{VERIFICATION}"}}
+    assert document["webhooks"] == {**expected, **asked, **notices}
     calling = [each for each in _operations(document) if "callbacks" in each]
     assert {each["operationId"] for each in calling} == {
         "submitJob", "submitApiDocuments", "submitApiVideosTranscode",

@@ -77,6 +77,19 @@ def event_of(document: object) -> Event:
 
 
 @pytest.mark.parametrize(
+    ("document", "challenge"),
+    [
+        ({"type": "endpoint.verification", "data": {"challenge": "text"}}, "text"),
+        ({"type": "endpoint.verification", "data": {"challenge": 1}}, None),
+        ({"type": "endpoint.verification", "data": {}}, None),
+        ({"type": "job.completed", "data": {"challenge": "text"}}, None),
+    ],
+)
+def test_what_a_challenge_is_answered_with(document: object, challenge: str | None) -> None:
+    assert event_of(document).challenge == challenge
+
+
+@pytest.mark.parametrize(
     ("document", "data"),
     [
         ({"type": "job.completed", "timestamp": "t", "data": {"jobId": "j"}}, {"jobId": "j"}),

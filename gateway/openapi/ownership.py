@@ -1,0 +1,59 @@
+"""What `gateway.api.ownership` answers: a challenge that is sent to an endpoint."""
+
+from __future__ import annotations
+
+from gateway.openapi.deliveries import DELIVERY_ID
+from gateway.openapi.endpoints import ENDPOINT, ENDPOINT_ID, TAG
+from gateway.openapi.examples import CALLBACK_URL, Examples
+from gateway.openapi.models import DeliveryDocument
+from gateway.openapi.operations import (
+    JSON_BODY_PROBLEMS,
+    LOCATION,
+    Content,
+    Example,
+    Operation,
+    json_answer,
+    links,
+)
+from gateway.openapi.samples import sent_once
+from gateway.ownership import VERIFICATION
+from gateway.schemas import VerifyRequest
+
+_TEXT = """\
+Sends the event `endpoint.verification`, signed as callbacks are, with a random text in
+`data.challenge`. A receiver that wants callbacks answers 2xx with `{"challenge": "…"}`, that text,
+as JSON of at most 1 KiB; the endpoint is `verified` then. It gets one attempt, whose outcome is at
+`Location`, before all that waits for the endpoint.
+
+Some gateways take no job that calls an endpoint which is not verified, or send it few callbacks."""
+
+
+def operations(examples: Examples) -> tuple[Operation, ...]:
+    """Return the operation that sends a challenge."""
+    request = Example(summary="To one URL", value={"url": CALLBACK_URL})
+    delivery = sent_once(examples, DELIVERY_ID, ENDPOINT_ID, VERIFICATION)
+    return (
+        Operation(
+            method="post",
+            path="/v1/endpoints/{endpointId}/verify",
+            id="verifyEndpoint",
+            tag=TAG,
+            summary="Ask whether callbacks are wanted",
+            text=_TEXT,
+            scope="operate",
+            parameters=(ENDPOINT,),
+            body=(Content(schema=VerifyRequest, examples={"url": request}),),
+            takes_nothing=True,
+            answers=(
+                json_answer(
+                    202,
+                    "It is sent at once, unless the endpoint is paused or its breaker open.",
+                    DeliveryDocument,
+                    delivery,
+                    headers=(LOCATION,),
+                    links=links("deliveryId", "/id", "getDelivery"),
+                ),
+            ),
+            problems=(*JSON_BODY_PROBLEMS, "not_found", "invalid_callback_url"),
+        ),
+    )
