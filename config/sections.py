@@ -270,6 +270,7 @@ class DeliverySettings(Section):
     secret_overlap_seconds: Annotated[float, Field(ge=0, le=30 * 86_400)]
     verify_endpoints: VerifyEndpoints
     verify_endpoints_of: Annotated[dict[Tenant, VerifyEndpoints], Field(max_length=10_000)]
+    unverified_rate_per_second: Annotated[float, Field(gt=0, le=1000)]
     contact: Annotated[str, Field(max_length=200, pattern=r"^[ -~]*$")]
 
 

@@ -125,6 +125,8 @@ class Registration:
         secret: a fresh secret for `v1`, sealed for the row `id`; of no use when there is one.
         scheme: how deliveries to it are to be signed.
         scheme_secret: the same for that scheme; empty for `v1`.
+        unverified_rate: attempts a second until it is verified; 0 for any number, None to leave
+            that as it is.
     """
 
     id: str
@@ -133,6 +135,12 @@ class Registration:
     secret: bytes
     scheme: Scheme = "v1"
     scheme_secret: bytes = b""
+    unverified_rate: float | None = None
+
+    @property
+    def hold(self) -> str:
+        """`unverified_rate` as scripts have it."""
+        return "" if self.unverified_rate is None else f"{self.unverified_rate:g}"
 
 
 def register(
@@ -141,6 +149,7 @@ def register(
     ring: KeyRing,
     partitions: int,
     scheme: Scheme = "v1",
+    unverified_rate: float | None = None,
 ) -> Registration:
     """Return the registration of the endpoint that `destination` belongs to for `tenant`.
 
@@ -156,6 +165,7 @@ def register(
         secret=_fresh("v1", endpoint_id, ring),
         scheme=scheme,
         scheme_secret=b"" if scheme == "v1" else _fresh(scheme, endpoint_id, ring),
+        unverified_rate=unverified_rate,
     )
 
 

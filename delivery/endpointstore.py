@@ -55,6 +55,7 @@ class EndpointStore:
             registration.scheme,
             registration.scheme_secret,
             self.retention.max_endpoints,
+            registration.hold,
         )
         if created < 0:
             raise TooManyEndpoints(registration.tenant)

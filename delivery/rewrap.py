@@ -66,6 +66,13 @@ DELIVERY_SEALED = (
         row=_itself,
     ),
     Sealed(
+        noun="disabled URLs",
+        name=re.compile(r"ep:(ep_[0-9A-Za-z]+):gone"),
+        fields=(),
+        row=None,
+        words=3,
+    ),
+    Sealed(
         noun="deliveries",
         name=re.compile(r"d:(msg_[0-9A-Za-z]+)"),
         fields=("url", "headers"),

@@ -203,7 +203,7 @@ class AuditLog:
 
 def _bounded(details: Mapping[str, Detail]) -> dict[str, Any]:
     given = list(details.items())[:_MAX_DETAILS]
-    return {name: _plain(value) for name, value in given if value is not None}
+    return {name: _plain(value) for name, value in given}
 
 
 def _plain(value: Detail) -> Any:

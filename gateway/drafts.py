@@ -18,6 +18,7 @@ from gateway.auth import Principal
 from gateway.errors import Fault
 from gateway.jobcontext import FileRef
 from gateway.jobtypes import InputInvalid, JobType, Registry, UnknownJobType, file_refs
+from gateway.ownership import unverified_rate
 from gateway.problems import Problem
 from gateway.schemas import CallbackRequest, SubmitRequest, pointer
 
@@ -84,6 +85,7 @@ class Drafter:
         self._ring = ring
         self._clock = clock
         self._partitions = settings.store.partitions
+        self._limits = settings.delivery
         self._policy = policy_of(settings.delivery)
 
     def draft(
@@ -131,7 +133,8 @@ class Drafter:
         if destination is None:
             return None
         scheme = wanted.signature if wanted else "v1"
-        return register(tenant, destination, self._ring, self._partitions, scheme)
+        rate = unverified_rate(self._limits, tenant)
+        return register(tenant, destination, self._ring, self._partitions, scheme, rate)
 
     def _new_id(self, registration: Registration | None) -> str:
         if registration is None:

@@ -27,6 +27,17 @@ VERIFICATION = "endpoint.verification"
 _CHALLENGE_LENGTH = 32
 
 
+def mode_of(limits: DeliverySettings, tenant: str) -> VerifyEndpoints:
+    """Return what is done about a tenant's endpoints that are not verified."""
+    return limits.verify_endpoints_of.get(tenant, limits.verify_endpoints)
+
+
+def unverified_rate(limits: DeliverySettings, tenant: str) -> float:
+    """Return how many attempts a second those get; 0 for any number."""
+    is_held = mode_of(limits, tenant) == "low_rate"
+    return limits.unverified_rate_per_second if is_held else 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
     """Asks endpoints, and refuses those that did not answer.
@@ -45,7 +56,7 @@ class Ownership:
 
     def mode(self, tenant: str) -> VerifyEndpoints:
         """Return what is done about a tenant's endpoints that are not verified."""
-        return self.limits.verify_endpoints_of.get(tenant, self.limits.verify_endpoints)
+        return mode_of(self.limits, tenant)
 
     async def require(self, tenant: str, endpoint_id: str | None, pointer: str) -> None:
         """Return when the tenant's jobs may call this endpoint; None stands for none.

@@ -50,7 +50,7 @@ class JobStore(Transitions):
             StoreFull: nothing was written.
             TooManyEndpoints: nor was it; the callback's endpoint would be one too many.
         """
-        endpoint: tuple[Argument, ...] = ("", "", "", 0, "", "", 0)
+        endpoint: tuple[Argument, ...] = ("", "", "", 0, "", "", 0, "")
         if registration is not None:
             initial_limit = self._retention.initial_limit
             endpoint = (
@@ -61,6 +61,7 @@ class JobStore(Transitions):
                 registration.scheme,
                 registration.scheme_secret,
                 self._retention.max_endpoints,
+                registration.hold,
             )
         fields = [part for field in encode_fields(job).items() for part in field]
         reply = await self._run(

@@ -137,9 +137,10 @@ local function room(ep, e)
 end
 
 local function read_endpoint(ep)
-  local e = redis.call('HMGET', key('ep', ep), 'origin', 'limit', 'failures', 'openUntil', 'paused', 'rate', 'tat')
-  return {host = host_of(e[1] or ''), limit = e[2], failures = e[3], open_until = e[4], paused = e[5], rate = e[6],
-    tat = e[7]}
+  local e = redis.call('HMGET', key('ep', ep), 'origin', 'limit', 'failures', 'openUntil', 'paused', 'rate', 'tat',
+    'unverified')
+  return {host = host_of(e[1] or ''), limit = e[2], failures = e[3], open_until = e[4], paused = e[5],
+    rate = slower(e[6], e[8]), tat = e[7]}
 end
 
 -- One endpoint's turn: what is lost comes back, a few that are due go out, and it queues up again: for its host, in

@@ -9,7 +9,7 @@
 --                     limit, failures, opens, openUntil, halvedAt, succeededAt, failure (the last one: when, status
 --                     code or -, what it is called), paused (since when), pausedFor (µs of pauses that are over), rate
 --                     (attempts a second), tat (see `rate`), maxLimit (the most that limit may be), verifiedAt (its
---                     receiver answered a challenge)
+--                     receiver answered a challenge), unverified (attempts a second until then)
 --   ep:<e>:live       zset of deliveries waiting, by the instant they are due
 --   ep:<e>:replay     the same, of replayed ones; served behind `live`
 --   ep:<e>:inflight   zset of deliveries being attempted, by the end of their lease
@@ -82,7 +82,7 @@ end
 --   breaker open, at its rate, or later -> agenda, at that instant
 local function rescore(id)
   local e = redis.call('HMGET', key('ep', id), 'origin', 'limit', 'failures', 'openUntil', 'succeededAt', 'paused',
-    'rate', 'tat')
+    'rate', 'tat', 'unverified')
   if not e[1] then return end
   local inflight = key('ep', id, 'inflight')
   local lease = head_score(inflight)
@@ -93,7 +93,7 @@ local function rescore(id)
     local live, replay = head_score(key('ep', id, 'live')), head_score(key('ep', id, 'replay'))
     at = live and replay and math.min(live, replay) or live or replay
     if at then
-      at = math.max(at, tonumber(e[4]) or 0, rate_opens(e[7], e[8]))
+      at = math.max(at, tonumber(e[4]) or 0, rate_opens(slower(e[7], e[9]), e[8]))
       if busy >= limit_now(e[2], e[3]) then at = lease end
     end
   end

@@ -31,3 +31,9 @@ local function rate_spend(ep, rate, tat, attempts)
   local spent = math.max(now, tonumber(tat) or 0) + attempts * pace_of(rate)
   redis.call('HSET', key('ep', ep), 'tat', string.format('%.0f', spent))
 end
+
+-- The slower of the rate that an operator set and that of an endpoint which is not verified; nil without either.
+local function slower(rate, unverified)
+  rate, unverified = tonumber(rate), tonumber(unverified)
+  return rate and unverified and math.min(rate, unverified) or rate or unverified
+end

@@ -120,8 +120,10 @@ local function manual(id, d, verb, reason, delay, step)
 end
 
 -- Whoever answered its challenge wants what is sent there.
-local function answered(id, h)
-  if redis.call('HEXISTS', key('d', id), 'challenge') == 1 then h.set.verifiedAt = now end
+local function answered(id, ep, h)
+  if not h.exists or redis.call('HEXISTS', key('d', id), 'challenge') == 0 then return end
+  h.set.verifiedAt = now
+  redis.call('HDEL', key('ep', ep), 'unverified', 'tat')
 end
 
 local results = {}
@@ -144,7 +146,7 @@ for at = 4, #ARGV, WIDTH do
     local h = health_of(d[3])
     adapt(h, limit)
     judge(h, verdict)
-    if verb == 'delivered' and d[4] == 'test' then answered(id, h) end
+    if verb == 'delivered' and d[4] == 'test' then answered(id, d[3], h) end
     if failure ~= '' then
       h.set.failure = string.format('%.0f %s %s', now, status == '' and '-' or status, failure)
     end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,14 +27,13 @@ from gateway.bodies import read_json
 from gateway.documents import instant
 from gateway.drafts import destination_of, too_many_endpoints
 from gateway.errors import Fault
+from gateway.ownership import unverified_rate
 from gateway.problems import Problem
 from gateway.reading import read_endpoint, unknown_endpoint
 from gateway.resource import json_response, resource
 from gateway.schemas import EndpointChange, parse_endpoint, parse_endpoint_change
 from gateway.services import Services
 from gateway.urls import Urls
-
-log = logging.getLogger("api")
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -68,7 +66,11 @@ class EndpointsApi:
         value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
         destination = destination_of(parse_endpoint(value).url, self._policy, "/url")
         registration = register(
-            principal.tenant, destination, services.ring, services.settings.store.partitions
+            principal.tenant,
+            destination,
+            services.ring,
+            services.settings.store.partitions,
+            unverified_rate=unverified_rate(services.settings.delivery, principal.tenant),
         )
         try:
             endpoint, created = await services.deliveries.register_endpoint(registration)
@@ -94,15 +96,15 @@ class EndpointsApi:
         """`POST /v1/endpoints/{id}/pause`: nothing more is sent to it until it is resumed."""
         principal = await self._access.principal(request, "operate")
         endpoint = await self._find(request, principal)
-        paused = await self._services.deliveries.pause_endpoint(endpoint.id)
-        return self._done("endpoint.paused", paused, principal)
+        await self._services.audit.record(request, principal, "endpoint.pause", endpoint.id)
+        return self._done(await self._services.deliveries.pause_endpoint(endpoint.id))
 
     async def resume(self, request: Request) -> Response:
         """`POST /v1/endpoints/{id}/resume`: what waits is sent again."""
         principal = await self._access.principal(request, "operate")
         endpoint = await self._find(request, principal)
-        resumed = await self._services.deliveries.resume_endpoint(endpoint.id)
-        return self._done("endpoint.resumed", resumed, principal)
+        await self._services.audit.record(request, principal, "endpoint.resume", endpoint.id)
+        return self._done(await self._services.deliveries.resume_endpoint(endpoint.id))
 
     async def change(self, request: Request) -> Response:
         """`PATCH /v1/endpoints/{id}`: its rate, its bound, the URLs that are disabled."""
@@ -112,16 +114,20 @@ class EndpointsApi:
         wish = parse_endpoint_change(value)
         endpoint = await self._find(request, principal)
         change = self._change(endpoint, wish)
-        changed = await self._services.deliveries.change_endpoint(endpoint.id, change)
-        return self._done("endpoint.changed", changed, principal)
+        await self._services.audit.record(
+            request, principal, "endpoint.update", endpoint.id, **_changed(wish)
+        )
+        return self._done(await self._services.deliveries.change_endpoint(endpoint.id, change))
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /v1/endpoints/{id}`: 204; 409 while deliveries to it wait."""
         principal = await self._access.principal(request, "operate")
         endpoint = await self._find(request, principal)
+        await self._services.audit.record(
+            request, principal, "endpoint.delete", endpoint.id, origin=endpoint.origin
+        )
         if not await self._services.deliveries.delete_endpoint(endpoint.id):
             raise Problem("endpoint_in_use", "deliveries to it wait or are being attempted")
-        self._log("endpoint.deleted", endpoint, principal)
         return Response(status_code=204, headers=_NO_STORE)
 
     def _change(self, endpoint: Endpoint, wish: EndpointChange) -> Change:
@@ -150,17 +156,10 @@ class EndpointsApi:
             urls.append(disabled_url(endpoint.id, destination.url, self._services.ring))
         return urls
 
-    def _done(self, event: str, endpoint: Endpoint | None, principal: Principal) -> Response:
+    def _done(self, endpoint: Endpoint | None) -> Response:
         if endpoint is None:
             raise unknown_endpoint()  # deleted meanwhile
-        self._log(event, endpoint, principal)
         return json_response(self._document(endpoint), 200, _NO_STORE)
-
-    def _log(self, event: str, endpoint: Endpoint, principal: Principal) -> None:
-        log.info(
-            event,
-            extra={"endpoint": endpoint.id, "tenant": principal.tenant, "key": principal.key_id},
-        )
 
     async def _find(self, request: Request, principal: Principal) -> Endpoint:
         endpoint_id = request.path_params["endpoint_id"]
@@ -195,6 +194,14 @@ class EndpointsApi:
             "since": rfc3339(disabled.since),
             "reason": disabled.reason,
         }
+
+
+def _changed(wish: EndpointChange) -> dict[str, Any]:
+    """Return what a change is recorded with; of URLs, which may hold secrets, only how many."""
+    given: dict[str, Any] = wish.model_dump(by_alias=True, exclude_unset=True)
+    if "disabledUrls" in given:
+        given["disabledUrls"] = len(given["disabledUrls"])
+    return given
 
 
 def _failure_document(failure: Failure | None) -> dict[str, Any] | None:

@@ -8,8 +8,9 @@
 local newest, after, limit = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local oldest = string.format('%.0f', now - tonumber(ARGV[5]))
 local found, offset, PAGE = {}, 0, 200
+local records = key('audit', ARGV[1])
 while true do
-  local page = redis.call('ZREVRANGEBYSCORE', key('audit', ARGV[1]), newest, oldest, 'WITHSCORES', 'LIMIT', offset, PAGE)
+  local page = redis.call('ZREVRANGEBYSCORE', records, newest, oldest, 'WITHSCORES', 'LIMIT', offset, PAGE)
   offset = offset + PAGE
   for at = 1, #page, 2 do
     if after == '' or page[at + 1] ~= newest or record_of(page[at]) < after then

@@ -3,7 +3,8 @@
 -- KEYS 1 partition prefix
 -- ARGV 1 job, 2 tenant, 3 priority, 4 run at in µs or '', 5 µs within which it must begin once it may, or '',
 --      6 endpoint or '', 7 its origin, 8 its sealed secret for v1, 9 its initial limit, 10 scheme, 11 its sealed
---      secret for that scheme or '', 12 at most how many endpoints of a tenant,
+--      secret for that scheme or '', 12 at most how many endpoints of a tenant, 13 attempts a second until it is
+--      verified, 0 for any number, '' to leave it,
 --      then the job's fields: name, value, ...
 -- Demands an endpoint that exists, or room for one more of the tenant's. A job of this identifier that exists stays
 -- as it is.
@@ -14,9 +15,9 @@ local id, tenant, priority = ARGV[1], ARGV[2], ARGV[3]
 local run_at, begin_within = tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('EXISTS', key('j', id)) == 0 then
   if ARGV[6] ~= '' and too_many(ARGV[6], tenant, tonumber(ARGV[12])) then return -1 end
-  if ARGV[6] ~= '' then register(ARGV[6], tenant, ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]) end
+  if ARGV[6] ~= '' then register(ARGV[6], tenant, ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[13]) end
   redis.call('HSET', key('j', id), 'createdAt', now)
-  for at = 13, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
+  for at = 14, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
   redis.call('ZADD', key('jobs', tenant), now, id)
   move(id, tenant, nil, 'pending')
   local due = now

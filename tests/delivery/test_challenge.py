@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from config.store import Store
-from delivery.endpoints import Endpoint
+from config.ids import partition_of
+from config.store import Store, partition_prefix
+from delivery.endpoints import Change, Endpoint
 from delivery.models import Bury, Deliver
 from delivery.store import DeliveryStore
 from tests.delivery import test_worker
@@ -148,3 +149,75 @@ async def test_sent_again_by_hand_it_may_still_be_answered(
     assert (claimed.trigger, claimed.challenge) == ("manual", TEXT)
     await deliveries.record([over(claimed, Deliver())])
     assert await verified(deliveries, to.id)
+
+
+async def held(deliveries: DeliveryStore, rate: float | None) -> list[str]:
+    """Owe three callbacks to an endpoint that is held to a rate; return them."""
+    to = replace(registration("a.example", deliveries.partitions), unverified_rate=rate)
+    await deliveries.register_endpoint(to)
+    return await enqueue(deliveries, "a.example", 3)
+
+
+async def given(deliveries: DeliveryStore, sequence: int) -> list[str]:
+    """Return what a process is given."""
+    return [each.id for each in await claim(deliveries, wanted(sequence))]
+
+
+async def test_until_it_is_verified_an_endpoint_gets_few(deliveries: Watched) -> None:
+    waiting = await held(deliveries, 0.001)
+    assert await given(deliveries, 1) == waiting[:1]
+    assert await given(deliveries, 2) == []
+
+
+@pytest.mark.parametrize("rate", [0, None])
+async def test_who_is_not_held_gets_all(deliveries: Watched, rate: float | None) -> None:
+    waiting = await held(deliveries, rate)
+    assert await given(deliveries, 1) == waiting
+
+
+async def test_the_challenge_is_what_it_gets_and_opens_it(deliveries: Watched) -> None:
+    waiting = await held(deliveries, 0.001)
+    to = registration("a.example", deliveries.partitions)
+    asked = replace(message(to), trigger="test", challenge=TEXT)
+    await deliveries.enqueue(asked)
+    [claimed] = await claim(deliveries, wanted(1))
+    assert claimed.id == asked.id
+    assert await given(deliveries, 2) == []
+    assert await deliveries.record([over(claimed, Deliver())]) == []
+    assert await given(deliveries, 3) == waiting
+    # Whoever uses it later holds it no more.
+    again = await held(deliveries, 0.001)
+    assert await given(deliveries, 4) == again
+
+
+async def test_a_hold_is_what_is_wanted_now(deliveries: Watched) -> None:
+    waiting = await held(deliveries, 0.001)
+    assert await given(deliveries, 1) == waiting[:1]
+    to = registration("a.example", deliveries.partitions)
+    await deliveries.register_endpoint(to)
+    assert await given(deliveries, 2) == []
+    await deliveries.register_endpoint(replace(to, unverified_rate=0))
+    assert await given(deliveries, 3) == waiting[1:]
+
+
+async def test_an_operators_rate_lifts_no_hold(deliveries: Watched) -> None:
+    waiting = await held(deliveries, 0.001)
+    to = registration("a.example", deliveries.partitions)
+    await deliveries.change_endpoint(to.id, Change(rate=1_000.0))
+    assert await given(deliveries, 1) == waiting[:1]
+    assert await given(deliveries, 2) == []
+    await deliveries.change_endpoint(to.id, Change(rate=None))
+    assert await given(deliveries, 3) == waiting[1:2]
+
+
+async def test_an_answer_for_an_endpoint_that_is_gone_makes_none(
+    deliveries: Watched, store: Store
+) -> None:
+    to = registration("a.example", deliveries.partitions)
+    await deliveries.register_endpoint(to)
+    await deliveries.enqueue(replace(message(to), trigger="test", challenge=TEXT))
+    [claimed] = await claim(deliveries, wanted(1))
+    name = f"{partition_prefix(partition_of(to.id))}ep:{to.id}"
+    await store.client.delete(name)
+    await deliveries.record([over(claimed, Deliver())])
+    assert await store.client.exists(name) == 0

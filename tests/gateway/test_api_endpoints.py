@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -56,6 +55,8 @@ async def test_an_endpoint_as_it_is_registered(client: httpx.AsyncClient) -> Non
         "openUntil": None,
         "lastFailure": None,
         "succeededAt": None,
+        "verified": False,
+        "verifiedAt": None,
         "disabledUrls": [],
         "_links": {"self": f"https://gateway.example{address}"},
     }
@@ -209,28 +210,33 @@ async def test_who_may(gateway: Gateway, method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "event"),
+    ("method", "path", "body", "action", "details"),
     [
-        ("PATCH", "", "endpoint.changed"),
-        ("POST", "/pause", "endpoint.paused"),
-        ("POST", "/resume", "endpoint.resumed"),
-        ("DELETE", "", "endpoint.deleted"),
+        ("POST", "/pause", {}, "endpoint.pause", {}),
+        ("POST", "/resume", {}, "endpoint.resume", {}),
+        (
+            "PATCH",
+            "",
+            {"ratePerSecond": None, "disabledUrls": ["https://receiver.example/?key=1"]},
+            "endpoint.update",
+            {"ratePerSecond": None, "disabledUrls": 1},
+        ),
+        ("DELETE", "", {}, "endpoint.delete", {"origin": "https://receiver.example"}),
     ],
 )
-async def test_who_did_it_is_logged(
+async def test_who_did_it_is_recorded(
     client: httpx.AsyncClient,
-    caplog: pytest.LogCaptureFixture,
     method: str,
     path: str,
-    event: str,
+    body: dict[str, Any],
+    action: str,
+    details: dict[str, Any],
 ) -> None:
     address = await register(client)
-    caplog.set_level(logging.INFO, "api")
-    await client.request(method, f"{address}{path}", json={})
-    [record] = [each for each in caplog.records if each.getMessage() == event]
-    assert record.__dict__["tenant"] == "acme"
-    assert record.__dict__["endpoint"] == address.rsplit("/", 1)[-1]
-    assert record.__dict__["key"]
+    assert (await client.request(method, f"{address}{path}", json=body)).is_success
+    [record] = (await client.get("/v1/admin/audit")).json()["items"]
+    assert (record["action"], record["target"]) == (action, address.rsplit("/", 1)[-1])
+    assert record["details"] == details
 
 
 # How many

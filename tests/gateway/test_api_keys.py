@@ -220,8 +220,12 @@ async def test_every_change_is_audited(client: httpx.AsyncClient) -> None:
     found = [(each["action"], each["target"], each["details"]) for each in answer.json()["items"]]
     assert found == [
         ("key.revoke", made["id"], {}),
-        ("key.create", made["id"], {"name": "site", "scopes": ["read", "submit"]}),
-        ("tenant.create", "globex", {}),
+        (
+            "key.create",
+            made["id"],
+            {"name": "site", "scopes": ["read", "submit"], "expiresAt": None},
+        ),
+        ("tenant.create", "globex", {"name": None}),
     ]
     assert {each["tenant"] for each in answer.json()["items"]} == {"globex"}
 

@@ -228,7 +228,12 @@ async def test_what_is_said_is_bounded(services: Services) -> None:
     )
     [record], _ = await services.audit.read(DEFAULT_TENANT, after=None, limit=1)
     assert record.target == "t" * 199 + "…"
-    assert record.details == {"text": "x" * 199 + "…", "list": ["y" * 199 + "…"] * 20, "n": 7}
+    assert record.details == {
+        "text": "x" * 199 + "…",
+        "list": ["y" * 199 + "…"] * 20,
+        "n": 7,
+        "none": None,
+    }
 
 
 async def test_who_asked_is_whom_trusted_proxies_name(make_services: MakeServices) -> None:

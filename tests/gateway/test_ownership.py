@@ -138,6 +138,32 @@ async def test_each_tenant_may_have_a_way_of_its_own(
             assert (await client.post("/v1/jobs", json=JOB)).status_code == status
 
 
+async def test_a_low_rate_holds_callbacks_back_until_the_answer(
+    make_services: MakeServices,
+) -> None:
+    gateway = gateway_with(
+        make_services, VERIFY_ENDPOINTS="low_rate", UNVERIFIED_RATE_PER_SECOND="0.001"
+    )
+    async with await gateway.client() as client:
+        for _ in range(3):
+            job_id = await submit(client, callbackUrl=URL)
+            assert (await client.post(f"/v1/jobs/{job_id}/cancel")).status_code == 200
+        [only] = await asked(gateway)
+        assert only.challenge == ""
+        [endpoint] = (await client.get("/v1/endpoints")).json()["items"]
+        await gateway.services.deliveries.record([over(only, Deliver())])
+        assert await asked(gateway, 2) == []
+        # In time it would get one more; a rate that is not waited for stands in here.
+        faster = gateway_with(make_services, VERIFY_ENDPOINTS="low_rate")
+        async with await faster.client() as other:
+            await submit(other, callbackUrl=URL)
+            asking = await other.post(f"/v1/endpoints/{endpoint['id']}/verify", json={"url": URL})
+        [challenge] = await asked(gateway, 3)
+        assert challenge.id == asking.json()["id"]
+        await answered(gateway, challenge)
+        assert len(await asked(gateway, 4)) == 2
+
+
 async def test_nobody_is_asked_where_it_is_off(gateway: Gateway, client: httpx.AsyncClient) -> None:
     made = await register(client)
     assert await asked(gateway) == []

@@ -12,10 +12,12 @@ import pytest
 
 from config.ids import new_id
 from config.store import Call, Store, load_script, partition_prefix
+from delivery.models import Bury
 from delivery.rewrap import Sealed, rewrap, tally
 from delivery.sealing import KeyRing
 from gateway.app import create_app
 from gateway.rewrap import SEALED
+from tests.delivery.test_store import claim, over, wanted
 from tests.gateway.conftest import SEALING, Gateway, MakeServices
 from tests.gateway.jobs import submit
 from tests.gateway.test_api_deliveries import owe
@@ -23,6 +25,9 @@ from tests.gateway.test_api_deliveries import owe
 NEW = "two:" + base64.b64encode(b"n" * 32).decode()
 BOTH = f"{NEW},{SEALING}"
 RING = KeyRing.parse(BOTH)
+
+
+OTHER = "https://other.example/"
 
 
 def under(kept: Any) -> set[str]:
@@ -46,16 +51,14 @@ async def everything(store: Store) -> AsyncIterator[tuple[bytes, bytes]]:
 
 async def holders(store: Store, key_id: str) -> list[bytes]:
     """Return the names of whatever holds something sealed under a key."""
-    mark = re.compile(rb"b['\"]" + key_id.encode() + rb"\.")
+    mark = re.compile(rb"(?:b['\"]| )" + key_id.encode() + rb"\.")
     return [name async for name, text in everything(store) if mark.search(text)]
 
 
 async def filled(gateway: Gateway) -> tuple[str, str, str, str]:
     """Have something of each kind sealed; return an endpoint, its secret, a job and a delivery."""
     async with await gateway.client() as client:
-        endpoint = (
-            await client.post("/v1/endpoints", json={"url": "https://other.example/"})
-        ).json()["id"]
+        endpoint = (await client.post("/v1/endpoints", json={"url": OTHER})).json()["id"]
         for scheme in ("v1", "v1a", "x-signature"):
             rotated = await client.post(f"/v1/endpoints/{endpoint}/rotate", json={"scheme": scheme})
             assert rotated.status_code == 200
@@ -66,6 +69,15 @@ async def filled(gateway: Gateway) -> tuple[str, str, str, str]:
             callback={"headers": {"x-route": "secret-route"}},
         )
         job, delivery = await owe(client)
+        shut = await client.patch(
+            f"/v1/endpoints/{endpoint}", json={"disabledUrls": [f"{OTHER}shut?key=1"]}
+        )
+        assert shut.status_code == 200
+        gone = await submit(client, callbackUrl=f"{OTHER}gone?key=1")
+        await client.post(f"/v1/jobs/{gone}/cancel")
+    for claimed in await claim(gateway.services.deliveries, wanted(1)):
+        if claimed.endpoint == endpoint:
+            await gateway.services.deliveries.record([over(claimed, Bury(reason="gone"))])
     return endpoint, secret, job, delivery
 
 
@@ -89,6 +101,11 @@ async def test_after_it_the_old_key_is_not_needed(
     async with await gateway.client() as client:
         shown = (await client.get(f"/v1/endpoints/{endpoint}/secret")).json()
         assert shown["secret"] == secret
+        disabled = (await client.get(f"/v1/endpoints/{endpoint}")).json()["disabledUrls"]
+        assert {each["url"]: each["reason"] for each in disabled} == {
+            f"{OTHER}shut?key=1": "operator",
+            f"{OTHER}gone?key=1": "gone",
+        }
         document = (await client.get(f"/v1/jobs/{job}")).json()
         assert document["callback"]["url"].endswith("?key=1")
         sent = (await client.get(f"/v1/deliveries/{delivery}")).json()

@@ -67,7 +67,7 @@ def status(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, di
 def test_a_rotation_from_its_beginning_to_its_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing: dict[str, object] = {"deliveries": {}, "jobs": {}}
+    nothing: dict[str, object] = {"disabled URLs": {}, "deliveries": {}, "jobs": {}}
     assert status(capsys, "status") == (
         0,
         {"first": "one", "sealed": {"signing secrets": {"one": 3}, **nothing}},
