@@ -47,6 +47,7 @@ def test_one_is_paused_and_resumed(asking: Cli, endpoint: str) -> None:
     [line] = [line for line in asking("endpoints", "list").splitlines() if endpoint in line]
     assert line.split()[2] == "paused"
     assert "paused             no" in asking("endpoints", "resume", endpoint)
+    assert not json.loads(asking("endpoints", "show", endpoint, "--json"))["paused"]
 
 
 def test_a_sample_is_sent(asking: Cli, endpoint: str, receiver: Inbox) -> None:

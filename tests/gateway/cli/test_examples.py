@@ -78,7 +78,9 @@ class Desk:
                 found = self.gateway.client.get(f"/v1/jobs/{job_id}/deliveries").json()["items"]
                 return str(found[0]["id"])
             case "ep", _:
-                made = self.gateway.client.post("/v1/endpoints", json={"url": self.receiver})
+                # What is paused is nobody else's.
+                url = "http://127.0.0.1:9/" if place[1] == "pause" else self.receiver
+                made = self.gateway.client.post("/v1/endpoints", json={"url": url})
                 return str(made.json()["id"])
             case _:
                 made = self.gateway.client.post("/v1/admin/keys", json={"scopes": ["read"]})
