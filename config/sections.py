@@ -5,12 +5,12 @@
 
 import os
 import re
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from config.ids import MAX_PARTITIONS
 from config.keys import parse_keys
@@ -26,6 +26,17 @@ _ARTIFACT_SCHEMES: Final = ("file://", "s3://", "gs://", "az://")
 _UPSTREAM_ADDRESS: Final = re.compile(
     r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?P<port>:\d{1,5})?"
     r"(?P<path>(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)*)",
+    re.ASCII,
+)
+_HOST_RULE: Final = re.compile(
+    r"\.?(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)"
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*",
+    re.ASCII,
+)
+_PROXY: Final = re.compile(
+    r"http://(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+"
+    r"(?::(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)?@)?"
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>\d{1,5})/?",
     re.ASCII,
 )
 _ROUTE: Final = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){1,8}", re.ASCII)
@@ -134,7 +145,33 @@ def _network(network: str) -> str:
         raise ValueError("must be an address or a network, such as 10.0.0.0/8") from None
 
 
+def _host_rule(rule: str) -> str:
+    if not _HOST_RULE.fullmatch(rule) or rule.rpartition(".")[2].isdigit():
+        raise ValueError(
+            "must be a name such as hooks.example.com, or the end of names with a dot in front, "
+            "such as .example.com"
+        )
+    return rule.lower()
+
+
+def _parsed_network(network: object) -> IPv4Network | IPv6Network:
+    return ip_network(_network(str(network)))
+
+
+def _proxy_address(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    found = _PROXY.fullmatch(text)
+    if text and (found is None or not 1 <= int(found["port"]) <= 65_535):
+        raise ValueError(
+            "must be http://host:port or http://user:password@host:port, the user name and the "
+            "password percent-encoded"
+        )
+    return secret
+
+
 Origin = Annotated[str, AfterValidator(_origin)]
+HostRule = Annotated[str, AfterValidator(_host_rule)]
+ParsedNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_parsed_network)]
 Network = Annotated[str, AfterValidator(_network)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
 Gap = Annotated[float, Field(ge=0, le=366 * 86_400)]
@@ -256,6 +293,11 @@ class DeliverySettings(Section):
     allow_http: bool
     allow_loopback: bool
     ports: Annotated[tuple[Port, ...], Field(max_length=1000)]
+    allow_networks: Annotated[tuple[ParsedNetwork, ...], Field(max_length=1000)]
+    deny_networks: Annotated[tuple[ParsedNetwork, ...], Field(max_length=1000)]
+    allow_hosts: Annotated[tuple[HostRule, ...], Field(max_length=1000)]
+    deny_hosts: Annotated[tuple[HostRule, ...], Field(max_length=1000)]
+    egress_proxy: Annotated[SecretStr, AfterValidator(_proxy_address)]
     endpoint_limit_initial: Annotated[int, Field(ge=1, le=100_000)]
     endpoint_limit_max: Annotated[int, Field(ge=1, le=100_000)]
     host_limit: Annotated[int, Field(ge=1, le=100_000)]

@@ -7,19 +7,23 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from config.clock import SECOND
 from config.release import PRODUCT, release
-from config.sections import DeliverySettings
 from config.settings import Settings
 from config.store import Store, agree_on_partitions, connect
 from delivery.bounds import Retention
-from delivery.egress import Policy
+from delivery.egress import LOCALHOST, Policy
+from delivery.proxy import Proxy
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
 
 _SPECIAL = re.compile(r"[()\\]")
 _ESCAPED = r"\\\g<0>"
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _STORE_PATIENCE = 30.0
 """Seconds that a starting process waits for the store."""
@@ -95,13 +99,37 @@ def key_ring(settings: Settings) -> KeyRing:
     return KeyRing.parse(settings.sealing.keys.get_secret_value())
 
 
-def policy_of(limits: DeliverySettings) -> Policy:
+def policy_of(settings: Settings) -> Policy:
     """Return where deliveries may go."""
+    limits, api = settings.delivery, settings.api
+    own = urlsplit(settings.public_url)
+    names = {_spelled(own.hostname or ""), _spelled(api.host.lower())}
     return Policy(
         allow_http=limits.allow_http,
         allow_loopback=limits.allow_loopback,
         ports=frozenset(limits.ports) or None,
+        allow_networks=limits.allow_networks,
+        deny_networks=limits.deny_networks,
+        allow_hosts=frozenset(limits.allow_hosts),
+        deny_hosts=frozenset(limits.deny_hosts),
+        # On loopback only the gateway's ports are its own, else a development profile could call
+        # nobody.
+        own_hosts=frozenset(names - {"", LOCALHOST}),
+        own_ports=frozenset({own.port or _DEFAULT_PORTS[own.scheme], api.port} - {0}),
     )
+
+
+def _spelled(host: str) -> str:
+    """Return a literal address in its one spelling, a name as it is."""
+    try:
+        return ip_address(host).compressed
+    except ValueError:
+        return host
+
+
+def proxy_of(settings: Settings) -> Proxy | None:
+    """Return what deliveries go through."""
+    return Proxy.of(settings.delivery.egress_proxy.get_secret_value())
 
 
 def user_agent(settings: Settings | None) -> str:

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -25,7 +25,10 @@ from aiohttp.streams import StreamReader
 from yarl import URL
 
 from delivery.deadlines import PROGRESS
+from delivery.egress import Policy
 from delivery.errors import DestinationDenied
+from delivery.guard import AddressInfo, Guard
+from delivery.proxy import Tunnels, Via
 
 KEEP_ALIVE = 4.0
 """Seconds an idle connection is kept: less than the 5 s after which common servers hang up, since a
@@ -38,13 +41,31 @@ _MAX_FRAMING = 256 * 1024  # chunk framing and trailers, beyond as much again as
 _PIECE = 8 * 1024  # what is parsed at once
 _READ_AHEAD = 64 * 1024  # what waits for a slow reader; aiohttp lets it double
 
-AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
-"""family, type, protocol, canonical name, socket address: as `socket.getaddrinfo` gives it."""
-
 SocketFactory = Callable[[AddressInfo], socket.socket]
 
-AddressCheck = Callable[[str], None]
-"""Returns when the address may be dialled; raises `DestinationDenied`."""
+AddressCheck = Callable[[str, str, int], None]
+"""Takes a host, an address it stands for, and a port; raises `DestinationDenied` unless the address
+may be dialled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What stands between a URL and a connection.
+
+    Attributes:
+        check: asked for every address that is dialled.
+        resolver: asked for every name; whoever made it closes it.
+        via: the proxy that all connections lead through, if there is one.
+    """
+
+    check: AddressCheck
+    resolver: AbstractResolver
+    via: Via | None = None
+
+    @classmethod
+    def under(cls, policy: Policy, resolver: AbstractResolver, via: Via | None = None) -> Self:
+        """Return the gate that lets through what `policy` allows."""
+        return cls(check=Guard(policy=policy), resolver=resolver, via=via)
 
 
 class _Socket(socket.socket):
@@ -84,15 +105,27 @@ class _Dialler:
     open: int = field(default=0, init=False)
 
     def __call__(self, address: AddressInfo) -> socket.socket:
+        self.vet(address)
+        return self.make(address)
+
+    def vet(self, address: AddressInfo) -> None:
+        """Return when `address` may be dialled for the exchange under way.
+
+        Raises:
+            DestinationDenied: it may not.
+        """
         progress = PROGRESS.get()
         try:
-            self.check(address[4][0])
+            self.check(progress.host, address[4][0], address[4][1])
         except DestinationDenied:
             # aiohttp may lose the error in a race between addresses; the mark stays.
             progress.denied = True
             raise
+
+    def make(self, address: AddressInfo) -> socket.socket:
+        """Return a socket for `address`, which is dialled next."""
         made = self.factory(address)
-        progress.on_dial(asyncio.get_running_loop().time())
+        PROGRESS.get().on_dial(asyncio.get_running_loop().time())
         if isinstance(made, _Socket):
             self.open += 1
             made.on_close = self._closed
@@ -184,13 +217,22 @@ class Origin(aiohttp.ClientRequest):
 class _Connector(aiohttp.TCPConnector):
     """aiohttp's connector, telling the exchange when its connection is there."""
 
-    def __init__(self, dialler: _Dialler, *, keep: int, fill: int, **options: Any) -> None:
+    def __init__(
+        self,
+        dialler: _Dialler,
+        *,
+        keep: int,
+        fill: int,
+        tunnels: Tunnels | None,
+        **options: Any,
+    ) -> None:
         super().__init__(socket_factory=dialler, **options)
         self._factory = cast(
             "partial[ResponseHandler]", partial(ReceiverProtocol, loop=self._loop, fill=fill)
         )
         self._dialler = dialler
         self._keep = keep
+        self._tunnels = tunnels
 
     async def connect(
         self,
@@ -198,8 +240,10 @@ class _Connector(aiohttp.TCPConnector):
         traces: list[Any],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  aiohttp's signature
     ) -> Connection:
+        progress = PROGRESS.get()
+        progress.host = (req.url.raw_host or "").lower()
         connection = await super().connect(req, traces, timeout)
-        PROGRESS.get().on_connected(self._loop.time())
+        progress.on_connected(self._loop.time())
         if self._dialler.open > self._keep and connection.protocol is not None:
             # Idle connections are not counted by aiohttp's limit, but use up file descriptors.
             connection.protocol.force_close()
@@ -207,6 +251,27 @@ class _Connector(aiohttp.TCPConnector):
 
     async def _get(self, key: ConnectionKey, traces: list[Any]) -> Connection | None:
         return None if PROGRESS.get().anew else await super()._get(key, traces)
+
+    async def _wrap_create_connection(
+        self, *args: Any, addr_infos: list[AddressInfo], req: aiohttp.ClientRequest, **options: Any
+    ) -> Any:
+        """Make a connection to one of `addr_infos`, through the proxy where there is one."""
+        if self._tunnels is None:
+            return await super()._wrap_create_connection(
+                *args, addr_infos=addr_infos, req=req, **options
+            )
+        for address in addr_infos:
+            self._dialler.vet(address)
+        try:
+            tunnel = await self._tunnels.open(addr_infos)
+        except OSError as error:
+            addr_infos.clear()  # all of them were tried
+            raise aiohttp.ClientConnectorError(req.connection_key, error) from error
+        try:
+            return await self._wrap_existing_connection(*args, sock=tunnel, req=req, **options)
+        except BaseException:
+            tunnel.close()
+            raise
 
 
 _ORIGINS = 4_096
@@ -219,8 +284,7 @@ class Connections:
     def __init__(
         self,
         *,
-        check: AddressCheck,
-        resolver: AbstractResolver,
+        gate: Gate,
         fill: int,
         connections: int,
         per_endpoint: int,
@@ -231,23 +295,24 @@ class Connections:
         """Open the pool; needs a running loop.
 
         Args:
-            check: asked for every address that is dialled.
-            resolver: asked for every name; it is not closed with the pool.
+            gate: says what may be dialled, and how.
             fill: bytes of a body that are parsed; the reader stops there.
             connections: in use at once.
             per_endpoint: in use at once to one host and port.
             keep: beyond this many open, idle ones are not kept; None for as many as may be in use.
             ssl_context: None verifies against the system's authorities.
-            socket_factory: makes the sockets for addresses that passed.
+            socket_factory: makes the sockets for addresses that passed, or for the proxy.
         """
+        dialler = _Dialler(gate.check, socket_factory)
         self._loop = asyncio.get_running_loop()
         self._read_ahead = min(fill, _READ_AHEAD)
         self._origin = lru_cache(maxsize=_ORIGINS)(partial(Origin, loop=self._loop))
         self._connector = _Connector(
-            _Dialler(check, socket_factory),
+            dialler,
+            tunnels=Tunnels(via=gate.via, make_socket=dialler.make) if gate.via else None,
             keep=connections if keep is None else keep,
             fill=fill,
-            resolver=resolver,
+            resolver=gate.resolver,
             use_dns_cache=False,
             limit=connections,
             limit_per_host=per_endpoint,

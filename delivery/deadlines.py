@@ -113,6 +113,7 @@ class Progress:
     """How far one exchange has come; times are the event loop's, in seconds.
 
     Attributes:
+        host: that the connection is for, in lower case, without brackets.
         dialled: whether a socket was made for it.
         denied: whether an address may not be dialled.
         anew: whether no kept connection is to be used.
@@ -121,6 +122,7 @@ class Progress:
     deadlines: Deadlines
     alarm: Alarm
     started: float
+    host: str = ""
     dialled: bool = False
     denied: bool = False
     anew: bool = False

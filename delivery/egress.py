@@ -7,13 +7,18 @@ literals, several records and names that change all meet it.
 
 The address rules are written out as networks because `ipaddress`'s properties are no gate: on
 Python 3.11 `is_global` holds for multicast, NAT64, 6to4 and 168.63.129.16.
+
+What an operator opens goes by the same two gates. Denying wins over allowing, and both win over
+the rules here; only the grammar cannot be opened.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal
 
 from delivery.errors import DestinationDenied, DestinationRefused
 
@@ -23,22 +28,43 @@ MAX_URL = 2_048
 MAX_HOST = 253
 MAX_PORT = 65_535
 LOCALHOST = "localhost"
-"""The one name without a dot, and only where the policy opens loopback."""
+"""The one name without a dot that needs no rule for hosts, where the policy opens loopback."""
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+Ground = Literal["public", "opened"]
+"""Why an address may be dialled: everybody's rules, or a setting of the operator's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What may be reached; the defaults are for production.
 
+    A rule for hosts is a name, or the end of names with a dot in front: `.example.com` stands for
+    everything below `example.com`, and not for itself.
+
     Attributes:
         allow_http: plain `http` too.
         allow_loopback: exactly 127.0.0.0/8, ::1 and the name `localhost` too.
         ports: the ports that may be dialled; None for any from 1 to 65535.
+        allow_networks: addresses that may be dialled, whatever they are.
+        deny_networks: addresses that may not, whatever allows them.
+        allow_hosts: rules for names that may be plain, and may stand for private addresses.
+        deny_hosts: rules for names that may not be dialled.
+        own_hosts: names and addresses of the gateway itself: not to be dialled unless allowed.
+        own_ports: ports of the gateway on this machine: not to be dialled on loopback.
     """
 
     allow_http: bool = False
     allow_loopback: bool = False
     ports: frozenset[int] | None = frozenset({443, 8443})
+    allow_networks: tuple[Network, ...] = ()
+    deny_networks: tuple[Network, ...] = ()
+    allow_hosts: frozenset[str] = frozenset()
+    deny_hosts: frozenset[str] = frozenset()
+    own_hosts: frozenset[str] = frozenset()
+    own_ports: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +120,8 @@ def parse_destination(url: str, policy: Policy) -> Destination:
             "userinfo_not_allowed", "The URL must not hold a user name or password."
         )
     host_text, port_text = _split_authority(authority)
-    host, literal = _parse_host(host_text, policy)
     port = _parse_port(port_text, scheme, policy)
+    host, literal = _parse_host(host_text, port, policy)
     target = _parse_target(rest)
     shown_host = f"[{host}]" if literal and ":" in host else host
     origin = f"{scheme}://{shown_host}"
@@ -137,7 +163,7 @@ def _split_authority(authority: str) -> tuple[str, str | None]:
     return match["host"], match["port"]
 
 
-def _parse_host(text: str, policy: Policy) -> tuple[str, bool]:
+def _parse_host(text: str, port: int, policy: Policy) -> tuple[str, bool]:
     """Return the host in its one spelling, and whether it is a literal address."""
     host = text.lower()
     if host.startswith("["):
@@ -146,10 +172,10 @@ def _parse_host(text: str, policy: Policy) -> tuple[str, bool]:
         if not _IPV4.fullmatch(host):
             raise _host_refused("A numeric host must be four decimal numbers from 0 to 255.")
     else:
-        _check_name(host, policy)
+        _check_name(host, port, policy)
         return host, False
     try:
-        check_address(host, policy)
+        check_address(host, policy, port=port)
     except DestinationDenied:
         raise _host_refused("The URL's address is not a public one.") from None
     return host, True
@@ -166,17 +192,31 @@ def _parse_ipv6(text: str) -> str:
     return address.compressed
 
 
-def _check_name(host: str, policy: Policy) -> None:
-    if host == LOCALHOST and policy.allow_loopback:
-        return
+def _check_name(host: str, port: int, policy: Policy) -> None:
     labels = host.split(".")
     if len(host) > MAX_HOST or not all(map(_LABEL.fullmatch, labels)):
         raise _host_refused(
             "The URL's host must be a name of letters, digits and hyphens, each part 1 to 63 long, "
             f"{MAX_HOST} in all."
         )
-    if len(labels) == 1:
+    if matches_host(host, policy.deny_hosts):
+        raise _host_refused("The URL's host is not allowed.")
+    if matches_host(host, policy.allow_hosts):
+        return
+    if host in policy.own_hosts or (host == LOCALHOST and port in policy.own_ports):
+        raise _host_refused("The URL's host is this gateway.")
+    if len(labels) == 1 and not (host == LOCALHOST and policy.allow_loopback):
         raise _host_refused("The URL's host must be a full name with a dot in it.")
+
+
+def matches_host(host: str, rules: frozenset[str]) -> bool:
+    """Tell whether one of `rules` stands for the name `host`, given in lower case."""
+    if not rules:
+        return False
+    if host in rules:
+        return True
+    labels = host.split(".")
+    return any(f".{'.'.join(labels[at:])}" in rules for at in range(1, len(labels)))
 
 
 def _parse_port(text: str | None, scheme: str, policy: Policy) -> int:
@@ -256,36 +296,62 @@ _DENIED_V6 = tuple(
 )
 
 
-def check_address(address: str, policy: Policy) -> None:
-    """Return when `address` (an IPv4 or IPv6 literal) may be dialled under `policy`.
+# What a name that the operator allows may stand for besides public addresses.
+_PRIVATE_V4 = tuple(
+    map(
+        IPv4Network,
+        ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
+    )
+)
+_PRIVATE_V6 = (IPv6Network("fc00::/7"), IPv6Network("::1/128"))
+# Inside of these, and yet no service of the operator's: clouds serve credentials there.
+_METADATA: frozenset[Address] = frozenset(
+    {
+        IPv4Address("100.100.100.200"),
+        IPv6Address("fd00:ec2::254"),
+        IPv6Address("fd20:ce::254"),
+    }
+)
+
+
+def check_address(
+    address: str, policy: Policy, *, host: str = "", port: int | None = None
+) -> Ground:
+    """Return why `address` (an IPv4 or IPv6 literal) may be dialled under `policy`.
 
     Nothing is unwrapped: an IPv4 address mapped or translated into IPv6 is refused as it stands,
     and so is an address with a scope.
 
+    Args:
+        address: as it is dialled.
+        policy: the rules.
+        host: the name that stands for it, in lower case; empty for a literal.
+        port: that is dialled; None where that is not known yet, and will be asked again.
+
     Raises:
         DestinationDenied: not allowed, or not an address at all.
     """
-    if ":" in address:
-        allowed = _may_dial_v6(address, policy)
-    else:
-        allowed = bool(_IPV4.fullmatch(address)) and _may_dial_v4(IPv4Address(address), policy)
-    if not allowed:
+    parsed = _address(address)
+    if parsed is None or _is_in(parsed, policy.deny_networks):
         raise DestinationDenied
+    if matches_host(host, policy.deny_hosts):
+        raise DestinationDenied
+    if _is_in(parsed, policy.allow_networks) or _is_allowed_host(host, parsed, policy):
+        return "opened"
+    if policy.allow_loopback and _is_loopback(parsed):
+        if port in policy.own_ports:
+            raise DestinationDenied
+        return "opened"
+    if parsed.compressed in policy.own_hosts or not _is_public(parsed):
+        raise DestinationDenied
+    return "public"
 
 
-def _may_dial_v4(address: IPv4Address, policy: Policy) -> bool:
-    if policy.allow_loopback and address in _LOOPBACK_V4:
-        return True
-    return not any(address in network for network in _DENIED_V4)
-
-
-def _may_dial_v6(text: str, policy: Policy) -> bool:
-    address = _ipv6(text)
-    if address is None:
-        return False
-    if policy.allow_loopback and address == _LOOPBACK_V6:
-        return True
-    return address in _ALLOWED_V6 and not any(address in network for network in _DENIED_V6)
+def _address(text: str) -> Address | None:
+    """Return the address, or None for anything but its plain spelling."""
+    if ":" in text:
+        return _ipv6(text)
+    return IPv4Address(text) if _IPV4.fullmatch(text) else None
 
 
 def _ipv6(text: str) -> IPv6Address | None:
@@ -294,3 +360,23 @@ def _ipv6(text: str) -> IPv6Address | None:
         return None if "%" in text else IPv6Address(text)
     except AddressValueError:
         return None
+
+
+def _is_in(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks)
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return not _is_in(address, _DENIED_V4)
+    return address in _ALLOWED_V6 and not _is_in(address, _DENIED_V6)
+
+
+def _is_loopback(address: Address) -> bool:
+    return address in _LOOPBACK_V4 or address == _LOOPBACK_V6
+
+
+def _is_allowed_host(host: str, address: Address, policy: Policy) -> bool:
+    if not matches_host(host, policy.allow_hosts) or address in _METADATA:
+        return False
+    return _is_public(address) or _is_in(address, (*_PRIVATE_V4, *_PRIVATE_V6))

@@ -17,14 +17,15 @@ from functools import partial
 from typing import assert_never
 
 from aiohttp import AsyncResolver
-from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from delivery.connections import AddressCheck, Connections, SocketFactory, open_socket
+from delivery.connections import Connections, Gate, SocketFactory, open_socket
 from delivery.deadlines import Deadlines, Progress
-from delivery.egress import Policy, check_address
+from delivery.egress import Policy
 from delivery.engine import Header, Reply, ask, encode, within
 from delivery.errors import DeliveryError
+from delivery.guard import anywhere
+from delivery.proxy import Proxy, Via
 from delivery.resolver import AresLookup, Lookup, PolicyResolver
 
 _METHOD = re.compile(r"[A-Z]{3,20}", re.ASCII)
@@ -57,18 +58,21 @@ class Guarded:
     Attributes:
         policy: asked for every address.
         lookup: asked for every name; None asks the system's name servers.
+        proxy: what the connection leads through, if there is one.
     """
 
     policy: Policy
     lookup: Lookup | None = None
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
     """Dial whatever the name stands for: for origins that the operator named in the settings.
 
-    Names are looked up as the system does, with its hosts file and search list, so that a service
-    beside the gateway can be called by its short name.
+    No proxy is used: where these are, the operator knows. Names are looked up as the system does,
+    with its hosts file and search list, so that a service beside the gateway can be called by its
+    short name.
     """
 
 
@@ -139,10 +143,9 @@ async def fetch(
     """
     if not _METHOD.fullmatch(request.method):
         raise ValueError(f"{request.method!r} is not a method")
-    async with _gate(reach, deadlines) as (check, resolver):
+    async with _gate(reach, deadlines) as gate:
         connections = Connections(
-            check=check,
-            resolver=resolver,
+            gate=gate,
             fill=limit,
             connections=1,
             per_endpoint=1,
@@ -155,28 +158,28 @@ async def fetch(
 
 
 @asynccontextmanager
-async def _gate(
-    reach: Reach, deadlines: Deadlines
-) -> AsyncIterator[tuple[AddressCheck, AbstractResolver]]:
+async def _gate(reach: Reach, deadlines: Deadlines) -> AsyncIterator[Gate]:
     async with AsyncExitStack() as stack:
         match reach:
-            case Guarded(policy=policy, lookup=lookup):
-                if lookup is None:
-                    lookup = AresLookup()
-                    stack.push_async_callback(lookup.close)
-                resolver = PolicyResolver(lookup, policy, deadline=deadlines.dns)
+            case Guarded(policy=policy, lookup=lookup, proxy=proxy):
+                resolver = PolicyResolver(lookup or _ares(stack), policy, deadline=deadlines.dns)
                 stack.push_async_callback(resolver.close)
-                yield partial(check_address, policy=policy), resolver
+                via = None
+                if proxy is not None:
+                    via = Via(proxy=proxy, lookup=_ares(stack, search=True))
+                yield Gate.under(policy, resolver, via)
             case Trusted():
                 system = AsyncResolver(timeout=1.0, tries=2)
                 stack.push_async_callback(system.close)
-                yield _any_address, system
+                yield Gate(check=anywhere, resolver=system)
             case _:
                 assert_never(reach)
 
 
-def _any_address(_address: str) -> None:
-    """Let every address pass."""
+def _ares(stack: AsyncExitStack, *, search: bool = False) -> AresLookup:
+    lookup = AresLookup(search=search)
+    stack.push_async_callback(lookup.close)
+    return lookup
 
 
 async def _exchange(

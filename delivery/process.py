@@ -21,17 +21,19 @@ from delivery.configure import (
     delivery_store,
     key_ring,
     policy_of,
+    proxy_of,
     user_agent,
     wait_for_store,
 )
 from delivery.egress import Policy
 from delivery.metrics import DeliveryMetrics, delivery_numbers
 from delivery.notices import Notices, operator_of
+from delivery.proxy import Via
 from delivery.resolver import AresLookup, PolicyResolver
 from delivery.retiring import Retirer
 from delivery.retry import Schedule
 from delivery.sender import Sender
-from delivery.transport import AiohttpTransport, Deadlines
+from delivery.transport import AiohttpTransport, Deadlines, Gate
 from delivery.worker import DeliveryWorker, Pace
 
 _KEEP = 8
@@ -53,7 +55,7 @@ async def run(settings: Settings) -> None:
         store = connect_store(settings)
         stack.push_async_callback(store.close)
         clock = StoreClock(SystemClock())
-        policy = policy_of(settings.delivery)
+        policy = policy_of(settings)
         operator = operator_of(settings.operator, policy)
         registry = make_registry(store)
         numbers = delivery_numbers(registry, store, settings.store.partitions, clock)
@@ -65,7 +67,8 @@ async def run(settings: Settings) -> None:
         stack.push_async_callback(lookup.close)
         resolver = PolicyResolver(lookup, policy, deadline=settings.delivery.dns_timeout_seconds)
         stack.push_async_callback(resolver.close)
-        transport = await stack.enter_async_context(_transport(settings.delivery, policy, resolver))
+        gate = Gate.under(policy, resolver, _via(settings, stack))
+        transport = await stack.enter_async_context(_transport(settings.delivery, gate))
         deliveries = delivery_store(settings, store)
         worker = DeliveryWorker(
             store=store,
@@ -92,12 +95,18 @@ async def run(settings: Settings) -> None:
         await worker.run()
 
 
-def _transport(
-    limits: DeliverySettings, policy: Policy, resolver: PolicyResolver
-) -> AiohttpTransport:
+def _via(settings: Settings, stack: AsyncExitStack) -> Via | None:
+    proxy = proxy_of(settings)
+    if proxy is None:
+        return None
+    lookup = AresLookup(search=True)
+    stack.push_async_callback(lookup.close)
+    return Via(proxy=proxy, lookup=lookup)
+
+
+def _transport(limits: DeliverySettings, gate: Gate) -> AiohttpTransport:
     return AiohttpTransport(
-        policy=policy,
-        resolver=resolver,
+        gate=gate,
         deadlines=Deadlines(
             dns=limits.dns_timeout_seconds,
             connect=limits.connect_timeout_seconds,

@@ -32,16 +32,15 @@ Lookup = Callable[[str], Awaitable[Sequence[str]]]
 class AresLookup:
     """Look-ups by c-ares, which has threads and a cache (by the records' TTL) of its own."""
 
-    def __init__(self, nameservers: Sequence[str] | None = None) -> None:
-        """Ask `nameservers` ("address:port"), or those of the system when None."""
-        # Two tries of 1 s and 2 s fill the deadline. No search list: `a.b` must never become
-        # `a.b.internal.example`.
-        self._resolver = aiodns.DNSResolver(
-            nameservers,
-            timeout=1.0,
-            tries=2,
-            flags=pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_EDNS,
-        )
+    def __init__(self, nameservers: Sequence[str] | None = None, *, search: bool = False) -> None:
+        """Ask `nameservers` ("address:port"), or those of the system when None.
+
+        The system's search list is used only with `search`: what a client calls `a.b` must never
+        become `a.b.internal.example`, but an operator's own names may be short.
+        """
+        flags = pycares.ARES_FLAG_EDNS | (0 if search else pycares.ARES_FLAG_NOSEARCH)
+        # Two tries of 1 s and 2 s fill the deadline.
+        self._resolver = aiodns.DNSResolver(nameservers, timeout=1.0, tries=2, flags=flags)
 
     async def __call__(self, host: str) -> Sequence[str]:
         """Return the addresses of `host`, A and AAAA; OSError when there are none."""
@@ -122,7 +121,7 @@ class PolicyResolver(AbstractResolver):
         if not 1 <= len(addresses) <= _MAX_ADDRESSES:
             raise OSError(None, f"DNS look-up gave {len(addresses)} addresses")
         for address in addresses:
-            check_address(address, self._policy)
+            check_address(address, self._policy, host=host)
         return addresses
 
     async def close(self) -> None:

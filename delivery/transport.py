@@ -12,19 +12,18 @@ from functools import partial
 from types import TracebackType
 
 import httpx
-from aiohttp.abc import AbstractResolver
 from aiohttp.streams import StreamReader
 
 from delivery.connections import (
     KEEP_ALIVE,
-    AddressInfo,
     Connections,
+    Gate,
     SocketFactory,
     open_socket,
 )
 from delivery.deadlines import Deadlines, Progress
-from delivery.egress import Policy, check_address
 from delivery.engine import TransportFailed, ask, encode, within
+from delivery.guard import AddressInfo
 
 __all__ = [
     "KEEP_ALIVE",
@@ -33,6 +32,7 @@ __all__ = [
     "AiohttpTransport",
     "Answer",
     "Deadlines",
+    "Gate",
     "SocketFactory",
     "TransportFailed",
     "open_socket",
@@ -73,8 +73,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def __init__(
         self,
         *,
-        policy: Policy,
-        resolver: AbstractResolver,
+        gate: Gate,
         deadlines: Deadlines | None = None,
         connections: int = 512,
         keep: int | None = None,
@@ -85,19 +84,17 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """Open the pool; needs a running event loop.
 
         Args:
-            policy: asked for every address that is dialled.
-            resolver: asked for every name; it is not closed with the transport.
+            gate: says what may be dialled, and how.
             deadlines: of every exchange.
             connections: in use at once.
             keep: beyond this many open, idle ones are not kept; None for as many as may be in use.
             per_endpoint: in use at once to one host and port.
             ssl_context: None verifies against the system's authorities.
-            socket_factory: makes the sockets for addresses that passed.
+            socket_factory: makes the sockets for addresses that passed, or for the proxy.
         """
         self._deadlines = deadlines or Deadlines()
         self._connections = Connections(
-            check=partial(check_address, policy=policy),
-            resolver=resolver,
+            gate=gate,
             fill=MAX_ANSWER,
             connections=connections,
             keep=keep,

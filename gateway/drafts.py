@@ -86,7 +86,7 @@ class Drafter:
         self._clock = clock
         self._partitions = settings.store.partitions
         self._limits = settings.delivery
-        self._policy = policy_of(settings.delivery)
+        self._policy = policy_of(settings)
 
     def draft(
         self, principal: Principal, request: SubmitRequest, traceparent: str | None = None

@@ -101,7 +101,7 @@ def _rerunner(jobs: JobStore, data_dir: Path) -> Rerunner:
             artifacts=ArtifactStore(settings.artifacts.url),
             ring=key_ring(settings),
             clock=StoreClock(SystemClock()),
-            policy=policy_of(settings.delivery),
+            policy=policy_of(settings),
         )
     except (SettingsError, SealError, ArtifactError) as error:
         raise ScriptError(str(error)) from error

@@ -53,7 +53,7 @@ class JobControl:
             artifacts=services.artifacts,
             ring=services.ring,
             clock=services.clock,
-            policy=policy_of(services.settings.delivery),
+            policy=policy_of(services.settings),
         )
 
     async def cancel(self, request: Request) -> Response:

@@ -45,7 +45,7 @@ class EndpointsApi:
         self._services = services
         self._access = access
         self._urls = urls
-        self._policy = policy_of(services.settings.delivery)
+        self._policy = policy_of(services.settings)
 
     def routes(self) -> list[Route]:
         """Return what is answered where."""

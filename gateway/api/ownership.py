@@ -24,7 +24,7 @@ class OwnershipApi:
         self._services = services
         self._access = access
         self._urls = urls
-        self._policy = policy_of(services.settings.delivery)
+        self._policy = policy_of(services.settings)
 
     def routes(self) -> list[Route]:
         """Return what is answered where."""

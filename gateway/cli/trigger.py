@@ -134,7 +134,7 @@ async def _send(url: str, signature: dict[str, str], body: bytes) -> Exchange:
     from delivery.errors import DestinationRefused
     from delivery.resolver import AresLookup, PolicyResolver
     from delivery.sender import Sender
-    from delivery.transport import AiohttpTransport
+    from delivery.transport import AiohttpTransport, Gate
 
     policy = Policy(allow_http=True, allow_loopback=True, ports=None)
     try:
@@ -153,7 +153,7 @@ async def _send(url: str, signature: dict[str, str], body: bytes) -> Exchange:
         stack.push_async_callback(lookup.close)
         resolver = PolicyResolver(lookup, policy)
         stack.push_async_callback(resolver.close)
-        transport = AiohttpTransport(policy=policy, resolver=resolver, connections=1)
+        transport = AiohttpTransport(gate=Gate.under(policy, resolver), connections=1)
         await stack.enter_async_context(transport)
         return await Sender(transport, SystemClock()).send(destination, headers, body)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from config.settings import Settings
-from delivery.configure import policy_of
+from delivery.configure import policy_of, proxy_of
 from delivery.egress import parse_destination
 from delivery.errors import DestinationRefused
 from delivery.fetch import Guarded, Reach, Trusted
@@ -71,7 +71,7 @@ def check_upstream(upstream: str, settings: Settings | None) -> None:
     if settings is None or not settings.http_request.allow_any_url:
         raise ValueError("must be the name of an upstream; URLs are not allowed here")
     try:
-        parse_destination(upstream, policy_of(settings.delivery))
+        parse_destination(upstream, policy_of(settings))
     except DestinationRefused as error:
         raise ValueError(error.detail) from None
 
@@ -138,7 +138,7 @@ def _by_url(url: str, settings: Settings) -> Target:
     except ValueError as error:
         # Taken in under other settings than those of today.
         raise JobError(f"The upstream {error}.", code="destination_not_allowed") from error
-    policy = policy_of(settings.delivery)
+    policy = policy_of(settings)
     destination = parse_destination(url, policy)
     return Target(
         name=destination.origin,
@@ -149,5 +149,5 @@ def _by_url(url: str, settings: Settings) -> Target:
         timeout=limits.timeout_seconds,
         limit=limits.max_answer_bytes,
         rules=Rules(failures=limits.breaker_failures, wait=limits.breaker_wait_seconds),
-        reach=Guarded(policy=policy),
+        reach=Guarded(policy=policy, proxy=proxy_of(settings)),
     )

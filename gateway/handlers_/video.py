@@ -25,7 +25,7 @@ from pydantic import Field, field_validator, model_validator
 
 from config.sections import VideoSettings
 from config.settings import Settings, current_settings
-from delivery.configure import policy_of, user_agent
+from delivery.configure import policy_of, proxy_of, user_agent
 from delivery.deadlines import Deadlines
 from delivery.egress import MAX_URL, parse_destination
 from delivery.engine import TransportFailed
@@ -69,7 +69,7 @@ class TranscodeInput(JobModel):
     def _allowed(cls, url: str | None) -> str | None:
         if url is not None:
             try:
-                parse_destination(url, policy_of(current_settings().delivery))
+                parse_destination(url, policy_of(current_settings()))
             except DestinationRefused as error:
                 raise ValueError(error.detail) from None
         return url
@@ -192,7 +192,7 @@ def _fetch(job: JobContext, url: str, into: BinaryIO, settings: Settings) -> Non
     Raises:
         JobError: it could not be fetched.
     """
-    policy = policy_of(settings.delivery)
+    policy = policy_of(settings)
     try:
         destination = parse_destination(url, policy)
     except DestinationRefused as error:
@@ -210,7 +210,7 @@ def _fetch(job: JobContext, url: str, into: BinaryIO, settings: Settings) -> Non
         ),
         meter.write,
         limit=settings.video.max_source_bytes,
-        reach=Guarded(policy=policy),
+        reach=Guarded(policy=policy, proxy=proxy_of(settings)),
         deadlines=Deadlines(
             first_byte=_FIRST_BYTE_SECONDS, total=settings.video.fetch_timeout_seconds
         ),

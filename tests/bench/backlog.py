@@ -46,7 +46,7 @@ class Backlog:
         """Register an endpoint for each port, of ten tenants in turn."""
         settings = around.settings()
         deliveries, ring = delivery_store(settings, around.store), key_ring(settings)
-        policy = policy_of(settings.delivery)
+        policy = policy_of(settings)
         targets = []
         for number, port in enumerate(ports):
             url = f"http://127.0.0.1:{port}/hook"

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from delivery.connections import AddressInfo, open_socket
+from delivery.connections import open_socket
 from delivery.deadlines import Deadlines
 from delivery.egress import Policy
+from delivery.guard import AddressInfo
 from delivery.resolver import PolicyResolver
-from delivery.transport import AiohttpTransport, TransportFailed
+from delivery.transport import AiohttpTransport, Gate, TransportFailed
 
 if TYPE_CHECKING:
     from tests.delivery.conftest import Script
@@ -54,8 +55,7 @@ async def transport_for(
 ) -> AsyncIterator[AiohttpTransport]:
     resolver = PolicyResolver(lookup, policy)
     async with AiohttpTransport(
-        policy=policy,
-        resolver=resolver,
+        gate=Gate.under(policy, resolver),
         deadlines=deadlines,
         connections=connections,
         socket_factory=socket_factory,

@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from delivery.egress import Policy
 from delivery.errors import DestinationDenied
-from delivery.transport import AiohttpTransport
+from delivery.transport import AiohttpTransport, Gate
 from tests.delivery.sending import (
     OK,
     PUBLIC,
@@ -101,7 +101,7 @@ class Unchecked(AbstractResolver):
 async def test_the_second_gate_holds_without_the_first(addresses: list[str]) -> None:
     sockets = Sockets()
     async with AiohttpTransport(
-        policy=Policy(), resolver=Unchecked(*addresses), socket_factory=sockets
+        gate=Gate.under(Policy(), Unchecked(*addresses)), socket_factory=sockets
     ) as transport:
         with pytest.raises(DestinationDenied):
             await post(transport, "https://h.example/")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery.connections import AddressInfo
 from delivery.deadlines import Deadlines
 from delivery.egress import Policy
 from delivery.engine import TransportFailed
@@ -27,6 +26,7 @@ from delivery.fetch import (
     Trusted,
     fetch,
 )
+from delivery.guard import AddressInfo
 
 if TYPE_CHECKING:
     from tests.delivery.conftest import Receiver, Script, StartReceiver

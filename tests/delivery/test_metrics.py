@@ -24,7 +24,7 @@ from delivery.resolver import PolicyResolver
 from delivery.retry import Schedule
 from delivery.sender import Sender
 from delivery.store import DeliveryStore
-from delivery.transport import AiohttpTransport
+from delivery.transport import AiohttpTransport, Gate
 from delivery.worker import DeliveryWorker, Pace
 from tests.delivery.conftest import Receiver, StartReceiver
 from tests.delivery.test_store import (
@@ -67,7 +67,7 @@ async def worker(
         resolver = PolicyResolver(lookup, POLICY)
         stack.push_async_callback(resolver.close)
         transport = await stack.enter_async_context(
-            AiohttpTransport(policy=POLICY, resolver=resolver)
+            AiohttpTransport(gate=Gate.under(POLICY, resolver))
         )
         clock = StoreClock(SystemClock())
         yield DeliveryWorker(

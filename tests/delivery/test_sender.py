@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
@@ -36,7 +33,8 @@ from delivery.outcomes import (
 )
 from delivery.resolver import PolicyResolver
 from delivery.sender import Sender, redact
-from delivery.transport import AiohttpTransport
+from delivery.transport import AiohttpTransport, Gate
+from tests.delivery.authority import Authority
 
 if TYPE_CHECKING:
     import asyncio
@@ -202,7 +200,8 @@ async def sender_for(
         raise OSError(None, "no such name")
 
     async with AiohttpTransport(
-        policy=policy, resolver=PolicyResolver(lookup, policy), ssl_context=ssl_context
+        gate=Gate.under(policy, PolicyResolver(lookup, policy)),
+        ssl_context=ssl_context,
     ) as transport:
         yield Sender(transport, SystemClock())
 
@@ -307,59 +306,6 @@ async def test_a_denied_address_and_an_unknown_name() -> None:
 
 
 # TLS, with certificates made here
-
-
-class Authority:
-    """A certificate authority for one test run."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
-        self.certificate = (
-            self._builder(self._name, self._key, days=30)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-
-    def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
-    ) -> x509.CertificateBuilder:
-        now = dt.datetime.fromtimestamp(SystemClock().now() / SECOND, dt.UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=60))
-            .not_valid_after(now + dt.timedelta(days=days))
-        )
-
-    def client(self) -> ssl.SSLContext:
-        pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
-        return ssl.create_default_context(cadata=pem)
-
-    def server(
-        self, name: x509.GeneralName, *, days: int = 30, self_signed: bool = False
-    ) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(x509.Name([]), key, days).add_extension(
-            x509.SubjectAlternativeName([name]), critical=True
-        )
-        certificate = builder.sign(key if self_signed else self._key, hashes.SHA256())
-        file = self._folder / "server.pem"
-        file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(file)
-        return context
 
 
 @pytest.fixture

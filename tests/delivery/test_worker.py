@@ -25,7 +25,7 @@ from delivery.resolver import PolicyResolver
 from delivery.retry import Schedule
 from delivery.sender import Sender
 from delivery.store import DeliveryStore, Wanted
-from delivery.transport import AiohttpTransport
+from delivery.transport import AiohttpTransport, Gate
 from delivery.worker import DeliveryWorker, Pace
 from tests.delivery.conftest import Receiver, Script, StartReceiver
 from tests.delivery.test_store import (
@@ -170,7 +170,7 @@ async def process(store: Store, deliveries: Watched) -> AsyncIterator[Process]:
         resolver = PolicyResolver(lookup, POLICY)
         stack.push_async_callback(resolver.close)
         transport = await stack.enter_async_context(
-            AiohttpTransport(policy=POLICY, resolver=resolver)
+            AiohttpTransport(gate=Gate.under(POLICY, resolver))
         )
         yield Process(store, deliveries, Sender(transport, SystemClock()))
 

@@ -23,7 +23,7 @@ def rerunner(services: Services) -> Rerunner:
         artifacts=services.artifacts,
         ring=services.ring,
         clock=services.clock,
-        policy=policy_of(services.settings.delivery),
+        policy=policy_of(services.settings),
     )
 
 
