@@ -3,7 +3,7 @@
 The rows are those of IANA's IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and its
 updates), one a line with the RFC that made it, whatever the registry says about reachability, and
 besides them multicast, what is not given out as global unicast, and what clouds keep for
-themselves. Nothing of `delivery.egress` or of `ipaddress` is used: a prefix is compared by its bits.
+themselves. Nothing of `delivery.egress` or of `ipaddress` is used: prefixes are compared by bits.
 """
 
 from __future__ import annotations

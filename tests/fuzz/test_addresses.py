@@ -134,8 +134,8 @@ def test_nothing_may_follow_an_address(number: int, tail: str) -> None:
     V4,
     st.sampled_from(
         [
-            lambda n: str(n),
-            lambda n: hex(n),
+            str,
+            hex,
             lambda n: f"0{n:o}",
             lambda n: f"{n >> 24}.{n & 0xFFFFFF}",
             lambda n: f"{n >> 24}.{n >> 16 & 255}.{n & 0xFFFF}",
