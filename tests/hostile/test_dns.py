@@ -1,0 +1,295 @@
+"""The rows of DNS, redirects and the environment: through a delivery process, to its dead letters.
+
+The lookup and the sockets are the test's; all between them is the product.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from config.clock import StoreClock, SystemClock
+from config.ids import derived_id
+from config.store import Store
+from delivery.attempt import Rules
+from delivery.egress import Policy, parse_destination
+from delivery.endpoints import register, url_hash
+from delivery.guard import AddressInfo, Guard
+from delivery.models import Delivery, Message
+from delivery.resolver import PolicyResolver
+from delivery.retry import Schedule
+from delivery.sender import Sender
+from delivery.transport import AiohttpTransport, Deadlines, Gate
+from delivery.worker import DeliveryWorker, Pace
+from tests.delivery.conftest import StartReceiver
+from tests.delivery.test_store import RING
+from tests.delivery.test_worker import Watched
+
+PUBLIC = "93.184.215.14"
+PRODUCTION = Policy()
+FOR_EVER = 1_000.0
+"""Seconds for a look-up: what waits for one must not end by itself."""
+
+
+@dataclass(slots=True)
+class Network:
+    """Names with the answers they give, one after the other, and the sockets that were asked for.
+
+    Attributes:
+        records: the answers of each name; the last one repeats.
+        reach: the address and port of this machine that any other stands for.
+        looked_up: each name that was asked for, as often as it was.
+        dialled: each address that a socket was asked for.
+        waiting: how many wait for a name that never answers.
+    """
+
+    records: dict[str, list[list[str]]]
+    reach: int | None = None
+    looked_up: list[str] = field(default_factory=list)
+    dialled: list[str] = field(default_factory=list)
+    waiting: int = 0
+
+    async def look_up(self, host: str) -> Sequence[str]:
+        """Answer for `host`."""
+        self.looked_up.append(host)
+        answers = self.records.get(host)
+        if answers is None:
+            self.waiting += 1
+            await asyncio.Event().wait()
+            raise AssertionError
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    def make_socket(self, address: AddressInfo) -> socket.socket:
+        """Make a socket, which nothing is sent over but to this machine."""
+        self.dialled.append(address[4][0])
+        if self.reach is None:
+            raise OSError(errno.ENETUNREACH, "no network in this test")
+        return _Led(self.reach)
+
+
+class _Led(socket.socket):
+    """A socket that reaches a port of this machine, whatever address it is told."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        self._port = port
+
+    def connect(self, _address: object) -> None:
+        super().connect(("127.0.0.1", self._port))
+
+
+@dataclass(slots=True)
+class Process:
+    """A delivery process on the real store."""
+
+    store: Store
+    network: Network
+    policy: Policy
+    deliveries: Watched
+
+    async def owe(self, url: str) -> str:
+        """Owe a callback to `url`, as a submission under another policy would; return its id."""
+        anything = Policy(allow_http=True, allow_loopback=True, ports=None)
+        try:
+            destination = parse_destination(url, self.policy)
+        except Exception:  # noqa: BLE001  taken in when the rules were others
+            destination = parse_destination("https://once.example/", anything)
+        endpoint = register("acme", destination, RING, self.deliveries.partitions)
+        await self.deliveries.register_endpoint(endpoint)
+        identifier = derived_id("msg", 0, url)
+        message = Message(
+            id=identifier,
+            endpoint=endpoint.id,
+            tenant="acme",
+            url=RING.seal(url.encode(), row=identifier),
+            url_hash=url_hash(url),
+            tags="{}",
+            body=b"{}",
+        )
+        assert await self.deliveries.enqueue(message)
+        return identifier
+
+    async def attempted(self, delivery: str, times: int = 1) -> Delivery:
+        """Return a delivery once so many attempts at it are recorded."""
+        await self.deliveries.until(
+            lambda: [each.id for each in self.deliveries.ended].count(delivery) >= times
+        )
+        found = await self.deliveries.read(delivery)
+        assert found is not None
+        return found
+
+    async def ended(self, delivery: str) -> tuple[str, str]:
+        """Return how a delivery ended, by its first attempt."""
+        found = await self.attempted(delivery)
+        return found.state, found.reason or ""
+
+
+@asynccontextmanager
+async def process(
+    store: Store,
+    network: Network,
+    policy: Policy = PRODUCTION,
+) -> AsyncIterator[Process]:
+    """Run a delivery process."""
+    deliveries = Watched(store, 1)
+    clock = StoreClock(SystemClock())
+    async with AsyncExitStack() as stack:
+        resolver = PolicyResolver(network.look_up, policy, deadline=FOR_EVER)
+        stack.push_async_callback(resolver.close)
+        transport = await stack.enter_async_context(
+            AiohttpTransport(
+                gate=Gate(check=Guard(policy=policy), resolver=resolver),
+                socket_factory=network.make_socket,
+                deadlines=Deadlines(dns=FOR_EVER, total=FOR_EVER),
+            )
+        )
+        worker = DeliveryWorker(
+            store=store,
+            deliveries=deliveries,
+            sender=Sender(transport, clock),
+            rules=Rules(
+                policy=policy, schedule=Schedule(gaps=(0.0, 3600.0)), ring=RING, user_agent="test"
+            ),
+            clock=clock,
+            pace=Pace(concurrency=64, lease=45.0, attempt_limit=20.0, grace=0.1),
+        )
+        running = asyncio.create_task(worker.run())
+        try:
+            yield Process(store, network, policy, deliveries)
+        finally:
+            worker.stop()
+            await running
+
+
+DENIED = {
+    "private": [["10.0.0.1"]],
+    "one of several": [[PUBLIC, "10.0.0.1"]],
+    "one of both families": [[PUBLIC, "2606:4700::1", "fe80::1"]],
+    "loopback": [["127.0.0.1"]],
+    "loopback v6": [["::1"]],
+    "metadata": [["169.254.169.254"]],
+    "mapped, public": [["::ffff:8.8.8.8"]],
+    "translated": [["64:ff9b::808:808"]],
+    "unspecified": [["0.0.0.0"]],
+    "scoped": [["fe80::1%lo"]],
+    "no address": [["localhost"]],
+    "empty": [[""]],
+    "many, the last one bad": [[*(f"8.8.8.{last}" for last in range(60)), "192.168.0.1"]],
+}
+
+
+@pytest.mark.parametrize("answers", DENIED.values(), ids=DENIED)
+async def test_dns_a_name_with_any_address_that_is_not_public(
+    answers: list[list[str]], store: Store
+) -> None:
+    network = Network({"h.example": answers})
+    async with process(store, network) as running:
+        delivery = await running.owe("https://h.example/hook")
+        assert await running.ended(delivery) == ("dead", "destination_not_allowed")
+    assert network.looked_up == ["h.example"]
+    assert network.dialled == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1/",
+        "https://[::ffff:7f00:1]/",
+        "https://169.254.169.254/",
+        "https://localhost/",
+        "https://redis/",
+        "http://h.example/",
+        "https://h.example:22/",
+        "https://u@h.example/",
+    ],
+)
+async def test_dns_what_was_taken_in_under_other_rules_is_denied_without_a_look_up(
+    url: str, store: Store
+) -> None:
+    network = Network({})
+    async with process(store, network) as running:
+        delivery = await running.owe(url)
+        assert await running.ended(delivery) == ("dead", "destination_not_allowed")
+    assert (network.looked_up, network.dialled) == ([], [])
+
+
+async def test_dns_a_name_that_changes_is_looked_up_once_and_dialled_as_checked(
+    store: Store,
+) -> None:
+    network = Network({"h.example": [[PUBLIC], ["127.0.0.1"]]})
+    async with process(store, network) as running:
+        delivery = await running.owe("https://h.example/hook")
+        assert (await running.attempted(delivery)).state == "pending"
+        assert network.looked_up == ["h.example"]
+        assert network.dialled == [PUBLIC]
+        await running.deliveries.redeliver(delivery, "token")
+        again = await running.attempted(delivery, 2)
+        assert (again.state, again.reason) == ("dead", "destination_not_allowed")
+    assert network.looked_up == ["h.example", "h.example"]
+    assert network.dialled == [PUBLIC]
+
+
+async def test_dns_names_that_never_answer_hold_up_nobody(
+    store: Store, start_receiver: StartReceiver
+) -> None:
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    receiver = await start_receiver(script)
+    network = Network({"good.example": [[PUBLIC]]}, reach=receiver.port)
+    policy = Policy(allow_http=True, ports=None)
+    async with process(store, network, policy) as running:
+        # Who was reached before has slots of his own; new names share a quarter of them all.
+        assert await running.ended(await running.owe("http://good.example/1")) == ("delivered", "")
+        hanging = [await running.owe(f"http://h{number}.example/") for number in range(1_000)]
+        await running.deliveries.until(lambda: network.waiting > 0)
+        assert await running.ended(await running.owe("http://good.example/2")) == ("delivered", "")
+        assert not {each.id for each in running.deliveries.ended} & set(hanging)
+    assert set(network.dialled) == {PUBLIC}
+
+
+@pytest.mark.parametrize(
+    "location", ["http://169.254.169.254/latest/meta-data", "https://127.0.0.1/", "//[::1]/", "/"]
+)
+async def test_redirect_is_a_failed_attempt_and_not_followed(
+    location: str, store: Store, start_receiver: StartReceiver
+) -> None:
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b"HTTP/1.1 307 Temporary Redirect\r\nlocation: %b\r\ncontent-length: 0\r\n\r\n"
+            % location.encode()
+        )
+
+    receiver = await start_receiver(script)
+    network = Network({"h.example": [[PUBLIC]]}, reach=receiver.port)
+    async with process(store, network, Policy(allow_http=True, ports=None)) as running:
+        delivery = await running.owe("http://h.example/hook")
+        found = await running.attempted(delivery)
+    assert found.state == "pending"
+    assert [(each["outcome"], each["statusCode"]) for each in found.history] == [("rejected", 307)]
+    assert (network.looked_up, network.dialled) == (["h.example"], [PUBLIC])
+    assert receiver.connections == 1
+
+
+async def test_environment_proxies_are_ignored(
+    store: Store, start_receiver: StartReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    receiver, proxy = await start_receiver(script), await start_receiver(script)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+    network = Network({"h.example": [[PUBLIC]]}, reach=receiver.port)
+    async with process(store, network, Policy(allow_http=True, ports=None)) as running:
+        delivery = await running.owe("http://h.example/hook")
+        assert await running.ended(delivery) == ("delivered", "")
+    assert (receiver.connections, proxy.connections) == (1, 0)
+    [(head, _)] = receiver.requests
+    assert head.startswith(b"POST /hook HTTP/1.1\r\n")
