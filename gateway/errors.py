@@ -15,6 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+MAX_FAULTS = 100
+"""How many faults of one request are told."""
+
 
 class GatewayError(Exception):
     """Anything the gateway raises on purpose."""
@@ -31,3 +37,14 @@ class Fault:
 
     pointer: str
     detail: str
+
+
+def details_of(error: ValidationError) -> list[ErrorDetails]:
+    """Return what pydantic found at fault, without the rejected values, which may be secrets.
+
+    Nothing when that is more than `MAX_FAULTS`: a short request could have a million faults, and
+    the answer would be many times as long.
+    """
+    if error.error_count() > MAX_FAULTS:
+        return []
+    return error.errors(include_url=False, include_context=False, include_input=False)

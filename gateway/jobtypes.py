@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
-from gateway.errors import Fault, GatewayError
+from gateway.errors import Fault, GatewayError, details_of
 from gateway.jobcontext import FileRef, JobContext
 
 PROFILES = frozenset({"development", "production"})
@@ -367,8 +367,9 @@ def _check_isolation(kind: JobType) -> None:
 
 
 def _faults(error: ValidationError) -> list[Fault]:
-    """Translate pydantic's errors; the rejected values stay out, they may be secrets."""
-    details = error.errors(include_url=False, include_context=False, include_input=False)
+    details = details_of(error)
+    if not details:
+        return [Fault("", f"has {error.error_count()} faults: too many to be listed")]
     return [
         Fault(_pointer(detail["loc"]), detail["msg"].removeprefix("Value error, "))
         for detail in details

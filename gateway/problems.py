@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.errors import Fault, GatewayError
+from gateway.errors import MAX_FAULTS, Fault, GatewayError
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +264,9 @@ PROBLEMS: Mapping[str, Kind] = {
     ),
 }
 
+_MAX_TEXT = 500
+"""Characters of a sentence, and of a pointer, that are sent back."""
+
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -317,13 +320,14 @@ def render(problem: Problem, *, page: str, instance: str) -> tuple[bytes, dict[s
         "type": page,
         "title": problem.kind.title,
         "status": problem.status,
-        "detail": problem.detail,
+        "detail": _short(problem.detail),
         "instance": instance,
         "code": problem.code,
     }
     if problem.faults:
         members["errors"] = [
-            {"pointer": fault.pointer, "detail": fault.detail} for fault in problem.faults
+            {"pointer": _short(fault.pointer), "detail": _short(fault.detail)}
+            for fault in problem.faults[:MAX_FAULTS]
         ]
     body = json.dumps({**problem.members, **members}, ensure_ascii=True, separators=(",", ":"))
     headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **problem.headers}
@@ -332,6 +336,11 @@ def render(problem: Problem, *, page: str, instance: str) -> tuple[bytes, dict[s
     if problem.code == "insufficient_scope":
         headers["WWW-Authenticate"] = 'Bearer error="insufficient_scope"'
     return body.encode() + b"\n", headers
+
+
+def _short(text: str) -> str:
+    """Return `text`, cut where a client made it long: names of members are the client's."""
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
 
 
 def page_of(code: str) -> str | None:

@@ -27,7 +27,7 @@ from delivery.errors import SecretError
 from delivery.models import Scheme
 from delivery.signing import check_secret
 from gateway.auth import TENANT, Scope
-from gateway.errors import Fault
+from gateway.errors import Fault, details_of
 from gateway.models import Payload, Priority
 from gateway.problems import Problem
 from gateway.strict_json import canonical
@@ -403,7 +403,9 @@ def _parse(model: type[BodyT], value: Any) -> BodyT:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        errors, number = details_of(error), error.error_count()
+    if not errors:
+        raise Problem("invalid_request", f"the body has {number} faults: too many to be listed")
     unknown = [each for each in errors if each["type"] == "extra_forbidden"]
     faults = [_fault(each["loc"], each["msg"], each["type"]) for each in unknown or errors]
     code = "unknown_member" if unknown else "invalid_request"

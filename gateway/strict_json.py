@@ -117,8 +117,7 @@ def _float(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
         raise StrictJsonError("a number is too large for a double")
-    mantissa = re.split("[eE]", digits)[0]
-    if number == 0 and mantissa.strip("-0."):
+    if number == 0 and re.split("[eE]", digits)[0].strip("-0."):
         raise StrictJsonError("a number is too small for a double")
     return number
 
