@@ -3,12 +3,14 @@
 `log.info("delivery.attempt", extra={"status": 200})` becomes
 `{"ts": "…Z", "level": "info", "role": "delivery", "event": "delivery.attempt", "status": 200}`.
 The encoding is pure ASCII: a control or escape character in a name cannot forge a line or reach a
-terminal.
+terminal. What is a secret wherever it stands is masked: queries and passwords of URLs, our keys and
+signing secrets. Nobody should log them; an error of a library may, by what it says.
 """
 
 import json
 import logging
 import math
+import re
 import sys
 from typing import Final, TextIO
 
@@ -25,6 +27,17 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "asctime",
     "color_message",
 }
+_SECRETS: Final = tuple(
+    (re.compile(pattern, re.ASCII | re.IGNORECASE), mask)
+    for pattern, mask in (
+        (r"(://)[^\s/?#@\"'<>\\]{1,500}@", r"\1…@"),
+        (r"((?:://|/v1/)[^\s?\"'<>\\]{0,2048})\?[^\s\"'<>\\]+", r"\1?…"),
+        (r"(gwk|whsec|whsk)_[A-Za-z0-9+/=_-]+", r"\1_…"),
+    )
+)
+_HINTS: Final = ("?", "@", "gwk_", "whs")
+"""Without one of these there is nothing to mask, which is told faster."""
+
 _QUIET: Final = ("uvicorn.access", "httpx", "httpcore")
 """Loggers that print whole URLs: a query may hold a ticket."""
 
@@ -128,6 +141,16 @@ def _plain(value: object, depth: int) -> object:
 
 
 def _cut(text: str) -> str:
+    # Masked before it is cut, which could take away what a secret is told by.
+    kept = _masked(text[: 2 * MAX_TEXT])
     if len(text) <= MAX_TEXT:
+        return kept
+    return f"{kept[:MAX_TEXT]}… {len(text) - MAX_TEXT} more"
+
+
+def _masked(text: str) -> str:
+    if not any(hint in text for hint in _HINTS):
         return text
-    return f"{text[:MAX_TEXT]}… {len(text) - MAX_TEXT} more"
+    for pattern, mask in _SECRETS:
+        text = pattern.sub(mask, text)
+    return text

@@ -328,6 +328,7 @@ class ArtifactsSettings(Section):
 
     url: Annotated[str, _scheme_of(*_ARTIFACT_SCHEMES)]
     shared: bool
+    max_bytes_per_tenant: Bytes
 
 
 class SealingSettings(Section):

@@ -92,6 +92,35 @@ def test_deep_values_are_cut() -> None:
     assert len(json.dumps(line_of("x", deep=deep))) < MAX_TEXT
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET https://h.example/a?token=1&b=2 failed", "GET https://h.example/a?… failed"),
+        ("at 'https://h.example/?a'", "at 'https://h.example/?…'"),
+        ("/v1/jobs/job_1?ticket=1.abc.def", "/v1/jobs/job_1?…"),
+        ("redis://user:pass@store:6379/0?x=y", "redis://…@store:6379/0?…"),
+        ("wss://h.example/?a#b", "wss://h.example/?…"),
+        ("the key gwk_0123456789abc is unknown", "the key gwk_… is unknown"),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw,whsk_x/y+z=", "whsec_…,whsk_…"),
+        ("https://h.example/a/b is fine? yes", "https://h.example/a/b is fine? yes"),
+        ("who@h.example asked why?", "who@h.example asked why?"),
+        ("x" * (MAX_TEXT - 3) + "gwk_0123456789", "x" * (MAX_TEXT - 3) + "gwk… 11 more"),
+    ],
+)
+def test_secrets_are_masked_wherever_they_stand(text: str, shown: str) -> None:
+    assert line_of(text)["event"] == shown
+    assert line_of("e", more=[{"deep": text}])["more"] == [{"deep": shown}]
+    line = line_of("job.failed", exc_info=(ValueError, ValueError(text), None))
+    assert line["error"].startswith(f"ValueError: {shown}"[:MAX_TEXT])
+
+
+@given(st.text(max_size=50), st.text("abc123&=%", min_size=1, max_size=20))
+def test_no_query_of_a_url_is_written(before: str, query: str) -> None:
+    secret = "s3cr3t" + query
+    line = line_of(f"{before}https://h.example/hook?{secret}")
+    assert "s3cr3t" not in line["event"]
+
+
 def test_libraries_write_the_same_lines(
     root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
