@@ -84,7 +84,7 @@ def create_app(
         DefinitionError: a configured route cannot be had.
     """
     settings = services.settings
-    admission = admission or Admission(services.jobs, settings.jobs, services.clock)
+    admission = admission or Admission(services.jobs, settings, services.clock)
     if health is None:
         health = Health(services.store, services.clock)
         health.begin()
@@ -101,7 +101,7 @@ def create_app(
         *JobsApi(services, access, urls, admission, watchers, intake).routes(),
         *StreamsApi(services, access, urls, watchers).routes(),
         *ArtifactsApi(services, access).routes(),
-        *FilesApi(services, access, urls).routes(),
+        *FilesApi(services, access, urls, admission).routes(),
         *EndpointsApi(services, access, urls).routes(),
         *SecretsApi(services, access).routes(),
         *SamplesApi(services, access, urls).routes(),
@@ -212,7 +212,7 @@ async def serve(settings: Settings) -> None:
     soft = connect_soft(settings)
     log_request_ids()
     try:
-        admission = Admission(services.jobs, settings.jobs, services.clock)
+        admission = Admission(services.jobs, settings, services.clock)
         urls = Urls(settings.public_url)
         watchers = job_watchers(services, urls)
         limiter = RateLimiter(soft, services.clock)

@@ -164,6 +164,11 @@ class Job:
         """Whether the job has ended, in whatever way."""
         return self.status in TERMINAL
 
+    @property
+    def given(self) -> int:
+        """How many bytes kept outside the store it was given."""
+        return total_size(self.files) + (self.input_file.size if self.input_file else 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
@@ -209,6 +214,7 @@ def encode_fields(job: Job) -> dict[str, str | bytes | int | float]:
         "input": None if job.input_file else compact(job.input),
         "inputFile": _encode_file(job.input_file),
         "files": _encode_files(job.files),
+        "given": job.given or None,
         "metadata": compact(dict(job.metadata)) if job.metadata else None,
         "onComplete": None if job.on_complete == "redirect" else job.on_complete,
         "attempt": job.attempt or None,
@@ -294,6 +300,11 @@ def compact(value: Any) -> str:
 def writable(text: str) -> str:
     """Return `text` with what UTF-8 cannot hold (lone surrogates) replaced."""
     return text.encode("utf-8", "replace").decode()
+
+
+def total_size(files: Mapping[str, StoredFile]) -> int:
+    """Return how many bytes `files` have together."""
+    return sum(file.size for file in files.values())
 
 
 def encode_files(files: Mapping[str, StoredFile]) -> str:

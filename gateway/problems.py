@@ -228,6 +228,12 @@ PROBLEMS: Mapping[str, Kind] = {
         "It is starting, stopping or stuck, or its store takes no writes. Which of these it is, its"
         " admin port tells.",
     ),
+    "no_space_left": Kind(
+        507,
+        "As many bytes are kept as may be",
+        "Uploaded files and what jobs were given and made are kept up to a limit for each tenant."
+        " Erase jobs that are not needed any more, or wait until some expire.",
+    ),
     "store_unavailable": Kind(
         503,
         "The store cannot be reached",

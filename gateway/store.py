@@ -40,6 +40,19 @@ class KeyClaim:
     job_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What one tenant has the gateway keep.
+
+    Attributes:
+        pending: jobs that wait.
+        kept: bytes outside the store.
+    """
+
+    pending: int
+    kept: int
+
+
 class JobStore(Transitions):
     """The jobs of all partitions."""
 
@@ -164,10 +177,16 @@ class JobStore(Transitions):
             reached=(int(made_at), job_id.decode()) if made_at and job_id else None,
         )
 
-    async def backlog(self, tenants: Sequence[str]) -> tuple[int, dict[str, int]]:
-        """Return how many jobs are pending: of all tenants, and of each of `tenants`."""
+    async def backlog(self, tenants: Sequence[str]) -> tuple[int, dict[str, Load]]:
+        """Return how many jobs are pending of all tenants, and what each of `tenants` has."""
         replies = await self._everywhere("backlog", *tenants)
-        own = {tenant: sum(reply[1][at] for reply in replies) for at, tenant in enumerate(tenants)}
+        own = {
+            tenant: Load(
+                pending=sum(reply[1][at] for reply in replies),
+                kept=sum(int(reply[2][at]) for reply in replies),
+            )
+            for at, tenant in enumerate(tenants)
+        }
         return sum(reply[0] for reply in replies), own
 
     async def deliveries_of(self, job_id: str) -> list[str]:

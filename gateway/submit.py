@@ -67,7 +67,12 @@ class Submitter:
         self._partitions = settings.store.partitions
 
     async def submit(
-        self, draft: Draft, files: Mapping[str, StoredFile], key: str | None
+        self,
+        draft: Draft,
+        files: Mapping[str, StoredFile],
+        key: str | None,
+        *,
+        room: int | None = None,
     ) -> Submitted:
         """Keep the job of `draft`, at most one for each `key`.
 
@@ -75,9 +80,11 @@ class Submitter:
             draft: what is asked for.
             files: what was uploaded for it, under its identifier; deleted when it is refused.
             key: the Idempotency-Key, or None.
+            room: bytes that files uploaded before may have, as the job gets copies; None: any.
 
         Raises:
-            Problem: `invalid_input` when files are missing or not known, `request_in_progress`,
+            Problem: `invalid_input` when files are missing or not known, `no_space_left` when there
+                is no room for copies of them, `request_in_progress`,
                 `idempotency_key_reused`, `job_expired`, `too_many_endpoints`, `store_full`, or
                 `store_unavailable`, which names the job when it may have been kept.
             ArtifactError: the artifact store failed; nothing was kept.
@@ -92,7 +99,7 @@ class Submitter:
         if claim.state == "claimed" and not kept:
             owner = draft.job_id
             draft, files = await self._adopt(draft, files, claim.job_id)
-            view = await self._keep(draft, files, key, owner)
+            view = await self._keep(draft, files, key, owner, room)
             await self._settle(draft, key, claim)
             return Submitted(view=view, replayed=False)
         await discard(self._artifacts, draft.job_id)
@@ -151,11 +158,16 @@ class Submitter:
         return replace(draft, job_id=job_id), moved
 
     async def _keep(
-        self, draft: Draft, files: Mapping[str, StoredFile], key: str | None, owner: str
+        self,
+        draft: Draft,
+        files: Mapping[str, StoredFile],
+        key: str | None,
+        owner: str,
+        room: int | None,
     ) -> View:
         """Write the job. What is refused leaves nothing behind; what may be kept is left alone."""
         try:
-            files = {**files, **await self._take_uploads(draft, len(files))}
+            files = {**files, **await self._take_uploads(draft, len(files), room)}
             job = self._build(draft, files, await self._store_input(draft))
             return await self._write(job, draft.registration)
         except StoreUnavailable as error:
@@ -171,15 +183,18 @@ class Submitter:
                 await discard(self._artifacts, draft.job_id)
             raise
 
-    async def _take_uploads(self, draft: Draft, number: int) -> dict[str, StoredFile]:
+    async def _take_uploads(
+        self, draft: Draft, number: int, room: int | None
+    ) -> dict[str, StoredFile]:
         """Copy the files uploaded before that the input names; return them by their identifiers.
 
         Args:
             draft: what is asked for.
             number: the first that is free among the job's files.
+            room: bytes that the copies may have; None: any.
 
         Raises:
-            Problem: `invalid_input`, naming those that are not there.
+            Problem: `invalid_input`, naming those that are not there; `no_space_left`.
         """
         life = int(self._settings.jobs.file_ttl_seconds * SECOND)
         found = await self._files.use(list(draft.uploads), draft.tenant, life=life)
@@ -192,6 +207,10 @@ class Submitter:
             raise Problem(
                 "invalid_input", "the input names files that are not there", faults=faults
             )
+        wanted = sum(uploaded.file.size for uploaded in found.values())
+        if room is not None and wanted > room:
+            detail = f"a job gets copies of its files, and of yours {room} bytes more may be kept"
+            raise Problem("no_space_left", detail)
         taken: dict[str, StoredFile] = {}
         for place, (file_id, uploaded) in enumerate(found.items(), number):
             path = input_path(draft.job_id, place)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from config.ids import partition_of
 from config.store import Argument
 from delivery.models import Message
-from gateway.models import Status, StoredFile, View, compact, encode_files
+from gateway.models import Status, StoredFile, View, compact, encode_files, total_size
 from gateway.transitions import Transitions
 
 
@@ -49,6 +49,13 @@ class End:
     progress_message: str | None = None
     error: str | None = None
     error_code: str | None = None
+
+    @property
+    def made(self) -> int:
+        """How many bytes kept outside the store it names."""
+        return total_size(self.artifacts or {}) + (
+            self.results_file.size if self.results_file else 0
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +192,7 @@ class WorkStore(Transitions):
             "results": None if end.results is None or end.results_file else compact(end.results),
             "resultsFile": compact(end.results_file.encode()) if end.results_file else None,
             "artifacts": encode_files(end.artifacts) if end.artifacts else None,
+            "made": end.made or None,
             "progress": end.progress,
             "message": end.progress_message,
             "error": end.error,

@@ -108,7 +108,7 @@ class JobControl:
             request.path_params["job_id"], tenant=principal.tenant
         )
         if rerun.is_new:
-            self._admission.accepted(principal.tenant)
+            self._admission.accepted(principal.tenant, rerun.view.job.given)
             self._services.metrics.accepted(rerun.view.job.type)
         return await self._answers.accepted(rerun.view)
 

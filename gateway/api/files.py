@@ -11,6 +11,7 @@ from starlette.routing import Route
 from config import ids
 from config.clock import SECOND, rfc3339
 from gateway.access import Access
+from gateway.admission import Admission
 from gateway.artifacts import file_path, file_prefix
 from gateway.files import PREFIX, UploadedFile
 from gateway.problems import Problem
@@ -24,10 +25,13 @@ from gateway.urls import Urls
 class FilesApi:
     """The addresses under `/v1/files`."""
 
-    def __init__(self, services: Services, access: Access, urls: Urls) -> None:
+    def __init__(
+        self, services: Services, access: Access, urls: Urls, admission: Admission
+    ) -> None:
         self._services = services
         self._access = access
         self._urls = urls
+        self._admission = admission
 
     def routes(self) -> list[Route]:
         """Return what is answered where."""
@@ -44,17 +48,18 @@ class FilesApi:
         file_id = ids.new_id(PREFIX, partition, services.clock.now())
         life = int(settings.jobs.file_ttl_seconds * SECOND)
         try:
-            file = await store_body(
-                request,
-                artifacts=services.artifacts,
-                path=file_path(file_id),
-                limit=settings.api.upload_limit_bytes,
-            )
+            with self._admission.space(
+                principal.tenant, settings.api.upload_limit_bytes
+            ) as allowed:
+                file = await store_body(
+                    request, artifacts=services.artifacts, path=file_path(file_id), limit=allowed
+                )
             kept = await services.files.put(file_id, principal.tenant, file, life=life)
         except BaseException:
             # Nobody was told of the file, so nobody misses it, even if its record was kept.
             await discard_prefix(services.artifacts, file_prefix(file_id))
             raise
+        self._admission.stored(principal.tenant, file.size)
         headers = {"Location": self._urls.file(file_id), "Cache-Control": "no-store"}
         return json_response(self._document(kept), 201, headers)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from gateway.api.sights import JobWatchers, hold, note_reading
 from gateway.auth import Principal
 from gateway.drafts import Draft, Drafter
 from gateway.idempotency import parse_key
-from gateway.models import View
+from gateway.models import StoredFile, View
 from gateway.preferences import parse_preferences
 from gateway.problems import Problem
 from gateway.schemas import SubmitRequest
@@ -33,7 +33,7 @@ class Intake:
     """Where every submission goes through.
 
     Attributes:
-        submit: keeps it, see `Submitter.submit`.
+        space: gives how many bytes of files may be taken, see `Admission.space`.
     """
 
     def __init__(
@@ -52,14 +52,15 @@ class Intake:
         self._jobs = services.jobs
         self._metrics = services.metrics
         self._key_required = services.settings.api.require_idempotency_key
-        self.submit = Submitter(
+        self._submitter = Submitter(
             services.settings,
             jobs=services.jobs,
             artifacts=services.artifacts,
             files=services.files,
             ring=services.ring,
             clock=services.clock,
-        ).submit
+        )
+        self.space = admission.space
         self._drafter = Drafter(
             services.settings,
             registry=services.registry,
@@ -79,6 +80,13 @@ class Intake:
         await self._ownership.require(draft.tenant, endpoint_id, "/callbackUrl")
         return draft
 
+    async def submit(
+        self, draft: Draft, files: Mapping[str, StoredFile], key: str | None
+    ) -> Submitted:
+        """Keep the job of `draft`, see `Submitter.submit`."""
+        room = self._admission.room(draft.tenant)
+        return await self._submitter.submit(draft, files, key, room=room)
+
     async def take(self, request: Request, submission: Submission) -> Response:
         """Answer 202 once the job is kept, or 200 if it ends while the client waits.
 
@@ -90,7 +98,7 @@ class Intake:
         key = parse_key(request.headers.getlist("idempotency-key"), required=self._key_required)
         submitted = await submission(principal, key)
         if not submitted.replayed:
-            self._admission.accepted(principal.tenant)
+            self._admission.accepted(principal.tenant, submitted.view.job.given)
             self._metrics.accepted(submitted.view.job.type)
         return await self._answer(request, submitted)
 

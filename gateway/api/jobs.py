@@ -91,18 +91,19 @@ class JobsApi:
         self, request: Request, principal: Principal, key: str | None
     ) -> Submitted:
         limits = self._settings
-        body = limited(request, limits.upload_limit_bytes + limits.body_limit_bytes)
-        form = Multipart(body, boundary_of(request.headers))
-        data = await read_request(form, limit=limits.body_limit_bytes)
-        value = parse_json(data, depth=limits.json_depth)
-        draft = await self._intake.draft(request, principal, self._parse(value))
-        files = await store_files(
-            form,
-            draft.parts,
-            artifacts=self._services.artifacts,
-            job_id=draft.job_id,
-            limit=limits.upload_limit_bytes,
-        )
+        with self._intake.space(principal.tenant, limits.upload_limit_bytes) as allowed:
+            body = limited(request, allowed + limits.body_limit_bytes)
+            form = Multipart(body, boundary_of(request.headers))
+            data = await read_request(form, limit=limits.body_limit_bytes)
+            value = parse_json(data, depth=limits.json_depth)
+            draft = await self._intake.draft(request, principal, self._parse(value))
+            files = await store_files(
+                form,
+                draft.parts,
+                artifacts=self._services.artifacts,
+                job_id=draft.job_id,
+                limit=allowed,
+            )
         return await self._intake.submit(draft, files, key)
 
     def _parse(self, value: Any) -> SubmitRequest:

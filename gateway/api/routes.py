@@ -81,17 +81,18 @@ class RoutesApi:
         limits, services = self._settings, self._services
         partition = ids.random_partition(services.settings.store.partitions)
         staged = ids.new_id("job", partition, services.clock.now())
-        form = RouteForm(
-            route,
-            artifacts=services.artifacts,
-            job_id=staged,
-            body_limit=limits.body_limit_bytes,
-            file_limit=limits.upload_limit_bytes,
-            depth=limits.json_depth,
-        )
-        stream = limited(request, limits.upload_limit_bytes + limits.body_limit_bytes)
         try:
-            await form.read(Multipart(stream, boundary_of(request.headers)))
+            with self._intake.space(principal.tenant, limits.upload_limit_bytes) as allowed:
+                form = RouteForm(
+                    route,
+                    artifacts=services.artifacts,
+                    job_id=staged,
+                    body_limit=limits.body_limit_bytes,
+                    file_limit=allowed,
+                    depth=limits.json_depth,
+                )
+                stream = limited(request, allowed + limits.body_limit_bytes)
+                await form.read(Multipart(stream, boundary_of(request.headers)))
             draft = await self._intake.draft(request, principal, submission(route, form.body))
             draft, files = await self._place(draft, form.files, staged)
         except BaseException:

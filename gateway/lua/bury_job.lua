@@ -3,7 +3,8 @@
 local HAS_FILES = {'inputFile', 'files', 'resultsFile', 'artifacts', 'leftovers'}
 
 local function bury_job(id, life)
-  local job = redis.call('HMGET', key('j', id), 'status', 'tenant')
+  local job = redis.call('HMGET', key('j', id), 'status', 'tenant', 'given', 'made')
+  take_space(job[2], -((tonumber(job[3]) or 0) + (tonumber(job[4]) or 0)))
   for _, name in ipairs(HAS_FILES) do
     if redis.call('HEXISTS', key('j', id), name) == 1 then redis.call('SADD', key('doomed'), id) end
   end

@@ -8,6 +8,8 @@
 local AGAIN = 60 * 1000000
 local due = redis.call('ZRANGEBYSCORE', key('files'), '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))
 for _, id in ipairs(due) do
+  local file = redis.call('HMGET', key('f', id), 'tenant', 'size')
+  if file[1] then take_space(file[1], -tonumber(file[2])) end
   redis.call('DEL', key('f', id))
   redis.call('ZADD', key('files'), now + AGAIN, id)
 end

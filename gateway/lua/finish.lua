@@ -35,6 +35,7 @@ redis.call('ZADD', key('expiry'), ARGV[6], id)
 if ARGV[7] ~= '' then redis.call('ZADD', key('notices'), ARGV[7], id) end
 redis.call('HDEL', key('j', id), 'claim', 'lost', 'rings', 'came', 'nextRunAt')
 for at = 16, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
+take_space(j.tenant, redis.call('HGET', key('j', id), 'made'))
 move(id, j.tenant, j.status, status, 'completedAt', completed_at, 'expiresAt', ARGV[6], 'settled', ARGV[15])
 redis.call('HSET', key('j', id), 'updatedAt', completed_at)
 

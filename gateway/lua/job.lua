@@ -1,5 +1,6 @@
 -- include: outbox
 -- include: delivery/gone
+-- include: space
 -- Fragment: a job's hash `j:<job>`, as `gateway/models.py` names its members, and besides:
 --   rev         rises with every change
 --   claim       who works on it
@@ -15,6 +16,8 @@
 --   notice      the delivery that told that its results were about to go
 --   leftovers   an attempt may have saved files that the job's end does not name
 --   reaped      the claim whose lapse was seen
+--   given       bytes kept outside the store that it was given
+--   made        the same that its end names
 --   a<n>        the record of attempt n; the last 20
 -- Keys of the partition:
 --   jobs:<tenant>            zset of the tenant's jobs, by when they were made

@@ -10,5 +10,6 @@ if redis.call('EXISTS', key('f', id)) == 0 then
   local expires = now + tonumber(ARGV[2])
   redis.call('HSET', key('f', id), 'createdAt', now, 'expiresAt', expires, unpack(ARGV, 3))
   redis.call('ZADD', key('files'), expires, id)
+  take_space(redis.call('HGET', key('f', id), 'tenant'), redis.call('HGET', key('f', id), 'size'))
 end
 return file_view(id)

@@ -18,6 +18,7 @@ if redis.call('EXISTS', key('j', id)) == 0 then
   if ARGV[6] ~= '' then register(ARGV[6], tenant, ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[13]) end
   redis.call('HSET', key('j', id), 'createdAt', now)
   for at = 14, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
+  take_space(tenant, redis.call('HGET', key('j', id), 'given'))
   redis.call('ZADD', key('jobs', tenant), now, id)
   move(id, tenant, nil, 'pending')
   local due = now

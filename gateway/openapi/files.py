@@ -73,6 +73,7 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
                 "body_too_large",
                 "unsupported_media_type",
                 "store_full",
+                "no_space_left",
                 "artifacts_unavailable",
             ),
         ),

@@ -70,6 +70,7 @@ SUBMIT_PROBLEMS = (
     "too_many_pending",
     "store_full",
     "queue_full",
+    "no_space_left",
     "artifacts_unavailable",
 )
 """What speaks against a submission, wherever it comes in."""
@@ -297,6 +298,7 @@ def _retry(examples: Examples) -> Operation:
             "too_many_pending",
             "store_full",
             "queue_full",
+            "no_space_left",
             "artifacts_unavailable",
         ),
     )

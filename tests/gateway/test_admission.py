@@ -50,7 +50,7 @@ def tight(make_services: MakeServices) -> Services:
 @pytest.fixture
 def admission(tight: Services) -> Admission:
     """Return the gauge of those."""
-    return Admission(tight.jobs, tight.settings.jobs, tight.clock)
+    return Admission(tight.jobs, tight.settings, tight.clock)
 
 
 async def test_what_was_accepted_counts_at_once(admission: Admission) -> None:
@@ -111,7 +111,7 @@ async def test_tenants_that_fell_silent_are_not_counted(
     client: httpx.AsyncClient, tight: Services
 ) -> None:
     clock = Hand()
-    admission = Admission(tight.jobs, tight.settings.jobs, clock)
+    admission = Admission(tight.jobs, tight.settings, clock)
     for _ in range(3):
         await submit(client)
     admission.check("acme")
@@ -131,7 +131,7 @@ async def test_the_tenants_remembered_are_bounded(admission: Admission) -> None:
 
 
 async def test_refusals_over_http(tight: Services) -> None:
-    admission = Admission(tight.jobs, tight.settings.jobs, tight.clock)
+    admission = Admission(tight.jobs, tight.settings, tight.clock)
     gateway = Gateway(tight, create_app(tight, admission))
     async with await gateway.client() as client, await gateway.client("other") as other:
         keyed = {"Idempotency-Key": "one"}
