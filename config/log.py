@@ -38,7 +38,7 @@ _SECRETS: Final = tuple(
 _HINTS: Final = ("?", "@", "gwk_", "whs")
 """Without one of these there is nothing to mask, which is told faster."""
 
-_QUIET: Final = ("uvicorn.access", "httpx", "httpcore")
+_QUIET: Final = ("uvicorn.access", "uvicorn.sockets", "httpx", "httpcore")
 """Loggers that print whole URLs: a query may hold a ticket."""
 
 

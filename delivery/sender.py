@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import cast
+from urllib.parse import unquote_plus
 
 import httpx
 
@@ -53,13 +54,17 @@ class Sender:
             return self._unanswered(Denied(), started)
         except TransportFailed as failure:
             return self._unanswered(Unreachable(code=failure.code), started)
-        return self._answered(response, headers, started)
+        return self._answered(response, destination, headers, started)
 
     def _answered(
-        self, response: httpx.Response, headers: Mapping[str, str], started: float
+        self,
+        response: httpx.Response,
+        destination: Destination,
+        headers: Mapping[str, str],
+        started: float,
     ) -> Exchange:
         answer = cast(Answer, response.stream)
-        kept, cut = redact(answer.body, headers)
+        kept, cut = redact(answer.body, headers, destination.target.partition("?")[2])
         status = response.status_code
         hint = response.headers.get("retry-after") if status >= _MAY_HINT else None
         return Exchange(
@@ -152,18 +157,18 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
 
 
-def redact(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, bool]:
+def redact(body: bytes, headers: Mapping[str, str], query: str = "") -> tuple[bytes, bool]:
     """Return what may be kept of an answer's `body`, and whether it is less than all of it.
 
     Text is decoded as UTF-8 with replacement, control characters are written as escapes, and
-    credentials are masked: values of `headers` that the receiver echoes, tokens, and what follows
-    words such as `password=`.
+    credentials are masked: values of `headers` and of `query` that the receiver echoes, tokens, and
+    what follows words such as `password=`.
     """
     if not body:
         return b"", False
     # A secret that begins inside what is kept is masked although its end lies beyond.
     text = body[:_LOOKAHEAD].decode("utf-8", "replace")
-    for value in _private_values(headers):
+    for value in (*_private_values(headers), *_query_values(query)):
         text = text.replace(value, _MASK)
     text = _CONTROL.sub(_escape, _SECRETS.sub(_mask, text))
     kept = text.encode()
@@ -178,3 +183,14 @@ def _private_values(headers: Mapping[str, str]) -> list[str]:
         for name, value in headers.items()
         if len(value) >= _SHORTEST_SECRET and name.lower() not in _PUBLIC_HEADERS
     ]
+
+
+def _query_values(query: str) -> list[str]:
+    """Return what an echo of a URL could repeat of its query, the longest first."""
+    values = {query, *(part.partition("=")[2] or part for part in query.split("&"))}
+    decoded = {unquote_plus(value) for value in values}
+    return sorted(
+        (value for value in values | decoded if len(value) >= _SHORTEST_SECRET),
+        key=len,
+        reverse=True,
+    )

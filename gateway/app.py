@@ -269,11 +269,19 @@ class _WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: HandshakeRequest) -> None:
         """Begin a handshake."""
-        # It logs whole URLs, as the access log does, which is quiet for that.
-        self.logger = logging.getLogger("uvicorn.access")
+        # It logs whole URLs, as the access log does. That log, being off, would write what goes
+        # wrong past all handlers.
+        self.logger = logging.getLogger("uvicorn.sockets")
         super().handle_connect(event)
         if not self.close_sent:
             cast("Scope", self.scope)["extensions"][ABORT] = self.transport.abort
+
+    async def send(self, message: Any) -> None:
+        """Send what the application says."""
+        await super().send(message)
+        if self.close_sent and self.initial_response is not None:
+            # Refused by an answer: the library would call that no answer, as an error.
+            self.handshake_complete = True
 
 
 class _Server(uvicorn.Server):

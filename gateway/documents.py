@@ -188,6 +188,15 @@ def _members(job: Job, *, urls: Urls, results: Any) -> dict[str, Any]:
     }
 
 
+def shown_url(url: str) -> str:
+    """Return a callback URL as documents show it: without its query, which may be a credential.
+
+    Documents are read by holders of tickets too, who are nobody that the URL was given to.
+    """
+    address, mark, query = url.partition("?")
+    return f"{address}?***" if mark and query else url
+
+
 def _callback(
     job_id: str, callback: Callback | None, state: CallbackState | None, ring: KeyRing
 ) -> dict[str, Any] | None:
@@ -195,7 +204,7 @@ def _callback(
         return None
     state = state or CallbackState()
     return {
-        "url": ring.open(callback.url, row=callback_row(job_id)).decode(),
+        "url": shown_url(ring.open(callback.url, row=callback_row(job_id)).decode()),
         "status": state.status,
         "attempts": state.attempts,
         "lastStatusCode": state.last_status_code,

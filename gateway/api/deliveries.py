@@ -16,7 +16,7 @@ from delivery.models import Delivery
 from delivery.sealing import KeyRing
 from gateway.access import Access
 from gateway.auth import Principal
-from gateway.documents import instant
+from gateway.documents import instant, shown_url
 from gateway.problems import Problem
 from gateway.reading import read_job
 from gateway.resource import json_response, resource
@@ -169,7 +169,7 @@ def delivery_document(
         "jobId": job_id,
         "jobType": delivery.tags.get("jobType"),
         "endpointId": delivery.endpoint,
-        "url": ring.open(delivery.url, row=delivery.id).decode(),
+        "url": shown_url(ring.open(delivery.url, row=delivery.id).decode()),
         "headers": dict.fromkeys(headers, _HIDDEN),
         "state": delivery.state,
         "reason": delivery.reason,

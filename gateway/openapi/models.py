@@ -44,7 +44,7 @@ class Answered(BaseModel):
 class CallbackStatus(Answered):
     """How the callback of a job's end stands."""
 
-    url: str
+    url: Annotated[str, Field(description="Its query, if it has one, as `***`.")]
     status: Annotated[
         Literal["pending", "delivered", "dead", "disabled"],
         Field(description="`disabled`: the receiver answered 410 Gone to this URL before."),
@@ -497,7 +497,7 @@ class DeliveryDocument(Answered):
     job_id: str | None
     job_type: str | None
     endpoint_id: str
-    url: str
+    url: Annotated[str, Field(description="Its query, if it has one, as `***`.")]
     headers: Annotated[dict[str, str], Field(description="Custom ones; their values as `***`.")]
     state: State
     reason: Annotated[Reason | None, Field(description="Why it is dead.")]

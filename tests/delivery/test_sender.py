@@ -166,6 +166,14 @@ def test_an_echo_of_a_private_header_is_masked() -> None:
     )
 
 
+def test_an_echo_of_the_query_is_masked() -> None:
+    query = "key=sesame%20open&a=1&long-token-alone"
+    body = b"you asked /hook?key=sesame%20open&a=1&long-token-alone: sesame open, a=1"
+    assert redact(body, {}, query) == (b"you asked /hook?***: ***, a=1", False)
+    assert redact(b"a=1 and long-token-alone", {}, query) == (b"a=1 and ***", False)
+    assert redact(b"", {}, query) == (b"", False)
+
+
 def test_a_secret_over_the_edge_of_what_is_kept_is_masked() -> None:
     body = b"." * (MAX_ANSWER_KEPT - 20) + b" password=" + b"s" * 3_000
     kept, cut = redact(body, {})

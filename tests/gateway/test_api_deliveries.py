@@ -70,7 +70,7 @@ async def test_a_callback_that_was_not_tried_yet(client: httpx.AsyncClient) -> N
         "jobId": job_id,
         "jobType": "demo.echo",
         "endpointId": found["endpointId"],
-        "url": CALLBACK,
+        "url": "http://127.0.0.1:9/hook?***",
         "headers": {"x-route": "***"},
         "state": "pending",
         "reason": None,

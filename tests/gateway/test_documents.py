@@ -120,7 +120,7 @@ def test_values() -> None:
     assert told["metadata"] == {"order": 7}
     assert told["results"] is None
     assert told["callback"] == {
-        "url": "https://receiver.example/hook?key=1",
+        "url": "https://receiver.example/hook?***",
         "status": "dead",
         "attempts": 10,
         "lastStatusCode": 500,

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from config.clock import StoreClock, SystemClock
 from config.ids import derived_id
@@ -21,6 +22,7 @@ from delivery.attempt import Rules
 from delivery.egress import Policy, parse_destination
 from delivery.endpoints import register, url_hash
 from delivery.guard import AddressInfo, Guard
+from delivery.metrics import DeliveryMetrics
 from delivery.models import Delivery, Message
 from delivery.resolver import PolicyResolver
 from delivery.retry import Schedule
@@ -157,6 +159,7 @@ async def process(
                 policy=policy, schedule=Schedule(gaps=(0.0, 3600.0)), ring=RING, user_agent="test"
             ),
             clock=clock,
+            metrics=DeliveryMetrics(CollectorRegistry()),
             pace=Pace(concurrency=64, lease=45.0, attempt_limit=20.0, grace=0.1),
         )
         running = asyncio.create_task(worker.run())
