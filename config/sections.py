@@ -240,6 +240,7 @@ class ApiSettings(Section):
     cors_origins: Annotated[tuple[Origin, ...], Field(max_length=1000)]
     trusted_proxies: Annotated[tuple[Network, ...], Field(max_length=1000)]
     max_concurrent_requests: Annotated[int, Field(ge=1, le=1_000_000)]
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)]
     head_limit_bytes: Annotated[int, Field(ge=4096, le=2**20)]
     head_timeout_seconds: Seconds
     read_timeout_seconds: Seconds

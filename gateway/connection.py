@@ -9,8 +9,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from config.sections import ApiSettings
+from config.variables import allow_open_files
 from gateway.problems import Problem, render
 from gateway.urls import Urls
+
+_OTHER_FILES = 256
+"""Descriptors left for everything that is no client's connection."""
+
+_REASONS = {
+    400: "Bad Request",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
 
 
 class HeadTooLarge(Exception):
@@ -27,6 +37,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     api: ApiSettings
     urls: Urls
+    most: int
+    """Connections at once, this one included."""
 
     def __init__(
         self,
@@ -45,6 +57,8 @@ class PatientProtocol(HttpToolsProtocol):
         """Begin a connection: its first head has to come in time."""
         super().connection_made(transport)
         self._wait_for_head()
+        if len(self.connections) > self.most:
+            self._refuse(Problem("overloaded", "too many connections are open", retry_after=1))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End it."""
@@ -89,12 +103,15 @@ class PatientProtocol(HttpToolsProtocol):
             if self._head_size > limit
             else Problem("malformed_request", "this cannot be read as HTTP/1.1")
         )
+        self._refuse(problem)
+
+    def _refuse(self, problem: Problem) -> None:
         body, headers = render(
             problem, page=self.urls.problem(problem.code), instance=self.urls.instance("/")
         )
         headers |= {"Content-Length": str(len(body)), "Connection": "close"}
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        reason = {400: "Bad Request", 431: "Request Header Fields Too Large"}[problem.status]
+        reason = _REASONS[problem.status]
         self.transport.write(f"HTTP/1.1 {problem.status} {reason}\r\n{fields}\r\n".encode() + body)
         self.transport.close()
 
@@ -123,8 +140,11 @@ class PatientProtocol(HttpToolsProtocol):
 def bounded(base: type[PatientProtocol], settings: ApiSettings, own: Urls) -> type[PatientProtocol]:
     """Return `base` with the bounds of `settings`; `own` builds the addresses in its refusals."""
 
+    wanted = settings.max_connections + _OTHER_FILES
+
     class Bounded(base):  # type: ignore[misc, valid-type]
         api = settings
         urls = own
+        most = max(1, min(wanted, allow_open_files(wanted)) - _OTHER_FILES)
 
     return Bounded

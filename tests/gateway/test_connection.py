@@ -148,6 +148,25 @@ async def test_what_is_not_http(serve: Callable[..., Served]) -> None:
     assert refusal(await served.exchange(b"HELO gateway\r\n\r\n")) == (400, "malformed_request")
 
 
+async def test_so_many_connections_are_open(serve: Callable[..., Served]) -> None:
+    served = serve(GATEWAY_API_MAX_CONNECTIONS="3")
+    idle = [await served.connect() for _ in range(3)]
+    for reader, writer in idle:  # all of them are known to the server
+        writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    answer = await served.exchange(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert refusal(answer) == (503, "overloaded")
+    idle[0][1].close()
+    await idle[0][1].wait_closed()
+    async with asyncio.timeout(PATIENCE):
+        while True:  # until the server knows that it is gone
+            answer = await served.exchange(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+            if answer.startswith(b"HTTP/1.1 200"):
+                break
+    for _, writer in idle:
+        writer.close()
+
+
 @pytest.mark.parametrize("begun", [b"", b"G", b"GET / HTTP/1.1\r\nHost: h\r\nX: "])
 async def test_a_head_that_does_not_come(serve: Callable[..., Served], begun: bytes) -> None:
     served = serve(GATEWAY_API_HEAD_TIMEOUT_SECONDS="0.1")
