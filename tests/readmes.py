@@ -39,6 +39,7 @@ READMES: Final = (
     "gateway/SECURITY.md",
     "scripts/README.md",
     "tests/README.md",
+    "tests/hostile/README.md",
 )
 PRINTED_PORTS: Final = ("8080", "9000")
 """What READMEs print and tests replace by free ports: the api's, and that of a receiver."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_network
 
 import pytest
 
-from config.settings import load_settings
+from config.settings import SettingsError, load_settings
 from delivery.configure import policy_of, proxy_of
 from delivery.egress import Ground, Policy, check_address, parse_destination
 from delivery.errors import DestinationDenied, DestinationRefused
@@ -175,3 +176,41 @@ def test_the_rules_are_settings() -> None:
     assert "dXNl" not in repr(proxy)
     assert "p%40ss" not in repr(settings)
     assert proxy_of(load_settings(PRODUCTION)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("ALLOW_HOSTS", value)
+            for value in ("*", "*.example.com", "a..b", "-a.example", "a b", "", ".", "10.0.0.1")
+        ),
+        *(("DENY_HOSTS", value) for value in ("https://h.example", "h.example:443", "h.example.")),
+        *(("ALLOW_NETWORKS", value) for value in ("10.0.0.1/8", "10.0.0.0/33", "h.example", "")),
+        *(("DENY_NETWORKS", value) for value in ("::/129", "fe80::1%eth0/64")),
+    ],
+)
+def test_a_rule_that_is_none_stops_the_start(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"delivery\.{name.lower()}\.0: must be"):
+        load_settings(PRODUCTION | {f"GATEWAY_DELIVERY_{name}": json.dumps([value])})
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "proxy:3128",
+        "https://proxy:3128",
+        "http://proxy",
+        "http://proxy:0",
+        "http://proxy:65536",
+        "http://user:pa ss@proxy:3128",
+        "http://proxy:3128/path",
+        "http://proxy:3128?x",
+        "socks5://proxy:1080",
+        "http://p\r\nx:3128",
+    ],
+)
+def test_a_proxy_that_is_none_stops_the_start_unseen(proxy: str) -> None:
+    with pytest.raises(SettingsError, match=r"delivery\.egress_proxy: must be") as caught:
+        load_settings(PRODUCTION | {"GATEWAY_DELIVERY_EGRESS_PROXY": proxy})
+    assert "pa ss" not in str(caught.value)
