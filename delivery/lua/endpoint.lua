@@ -52,13 +52,6 @@ local function paused_total(paused, paused_for)
   return (tonumber(paused_for) or 0) + (paused and now - tonumber(paused) or 0)
 end
 
--- What a delivery that is born now is to keep; nil when that is 0.
-local function paused_base(ep)
-  local e = redis.call('HMGET', key('ep', ep), 'paused', 'pausedFor')
-  local total = paused_total(e[1], e[2])
-  return total > 0 and total or nil
-end
-
 -- Slots of the host came free: those that wait for them are ready, the longest first, in the place they had.
 local function admit(host, load)
   local blocked, free = key('host', host, 'blocked'), load.limit - load.total

@@ -24,12 +24,13 @@ local function enqueue(m)
   if asks then redis.call('HSET', key('d', m.id), 'challenge', m.challenge) end
   redis.call('SET', key('d', m.id, 'body'), m.body)
   local is_unwanted = m.trigger ~= 'test' and is_disabled(m.ep, m.url_hash)
-  if is_unwanted or redis.call('EXISTS', key('ep', m.ep)) == 0 then
+  local e = redis.call('HMGET', key('ep', m.ep), 'origin', 'paused', 'pausedFor')
+  if is_unwanted or not e[1] then
     bury(m.id, m.ep, 'disabled', m.retention)
     return 1
   end
-  local base = paused_base(m.ep)
-  if base then redis.call('HSET', key('d', m.id), 'pausedBase', base) end
+  local paused = paused_total(e[2], e[3])
+  if paused > 0 then redis.call('HSET', key('d', m.id), 'pausedBase', paused) end
   local live, due = key('ep', m.ep, 'live'), now
   -- What waits may wait for the answer to a challenge, which goes before all of it.
   if asks then due = math.min(now, head_score(live) or now) - 1 end

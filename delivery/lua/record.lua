@@ -135,8 +135,11 @@ for at = 4, #ARGV, WIDTH do
   local result = 0
   if d[1] == claim then
     redis.call('ZREM', key('ep', d[3], 'inflight'), id)
-    redis.call('HSET', key('d', id), 'settled', claim, 'a' .. d[6], record)
-    if status ~= '' then redis.call('HSET', key('d', id), 'lastStatus', status) end
+    if status == '' then
+      redis.call('HSET', key('d', id), 'settled', claim, 'a' .. d[6], record)
+    else
+      redis.call('HSET', key('d', id), 'settled', claim, 'a' .. d[6], record, 'lastStatus', status)
+    end
     redis.call('HDEL', key('d', id), 'claim', 'lost', 'a' .. (d[6] - KEPT))
     if d[7] then
       manual(id, d, verb, reason, delay, step)

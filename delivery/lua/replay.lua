@@ -8,12 +8,13 @@
 local states = {}
 for _, id in ipairs(ARGV) do
   local d = redis.call('HMGET', key('d', id), 'state', 'ep', 'manual', 'claim')
-  local has_endpoint = d[2] and redis.call('EXISTS', key('ep', d[2])) == 1
+  local e = d[2] and redis.call('HMGET', key('ep', d[2]), 'origin', 'paused', 'pausedFor') or {}
+  local has_endpoint = e[1]
   if d[1] == 'dead' and has_endpoint then
     exhume(id)
     redis.call('HDEL', key('d', id), 'reason', 'endedAt', 'used', 'step', 'lost', 'manual', 'keepUntil')
     redis.call('HSET', key('d', id), 'state', 'pending', 'trigger', 'replay', 'bornAt', now, 'nextAt', now,
-      'pausedBase', paused_base(d[2]) or 0)
+      'pausedBase', paused_total(e[2], e[3]))
     redis.call('PERSIST', key('d', id))
     redis.call('PERSIST', key('d', id, 'body'))
     -- An attempt that a person asked for, and that is under way, is the first of those that begin now.
