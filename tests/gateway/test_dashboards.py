@@ -127,8 +127,8 @@ def test_labels_are_bounded(known: dict[str, set[str]]) -> None:
     """None takes what a client chooses: no tenant, no URL, no identifier."""
     labels = set.union(*(labels for name, labels in known.items() if name.startswith("gateway_")))
     assert labels == {
-        "code", "le", "method", "outcome", "place", "priority", "reason", "status", "status_class",
-        "type",
+        "cause", "code", "kind", "le", "method", "outcome", "place", "priority", "reason", "status",
+        "status_class", "type",
     }  # fmt: skip
 
 
