@@ -112,7 +112,7 @@ class Backlog:
             return await self.waiting(targets) == 0
 
         await self.around.until(
-            nothing_waits, "deliveries still wait", patience=patience, every=0.1
+            nothing_waits, "deliveries still wait", patience=patience, every=0.05
         )
 
 
