@@ -36,7 +36,7 @@ def list_(job_id: str, as_json: bool, data_dir: Path) -> int:
     for line in table(_COLUMNS, map(_cells, found)):
         say(line)
     if not found:
-        note("The job owed no callback.")
+        note("No callbacks: the job owes none, or none yet.")
     return OK
 
 

@@ -149,7 +149,7 @@ def test_callbacks_are_seen_and_sent_again(
     headers = [each["webhook-id"] for each, _ in receiver.received]
     assert headers == [delivery_id, delivery_id]
     asking("deliveries", "list", submitted(asking))
-    assert "owed no callback" in asking.err
+    assert "owes none" in asking.err
 
 
 def test_errors_name_the_step(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
