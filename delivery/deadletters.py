@@ -1,86 +1,77 @@
-"""Dead letters across all partitions: walked through in order, looked at, replayed."""
+"""Dead letters of all partitions: in one order, page by page or one after another."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from heapq import merge
-from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from config.ids import is_id, partition_of
-from delivery.models import Delivery
+from config.ids import partition_of
+from delivery.letters import START, Place
+from delivery.models import DeadDelivery
 from delivery.store import DeliveryStore
 
 PAGE = 200
-"""How many are read from a partition, or replayed, in one script."""
-
-Place = tuple[int, str]
-"""Where a dead letter stands in the order: when it died, µs, and its identifier."""
+"""How many are read from a partition in one script."""
 
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """What became of deliveries that were to be replayed.
+class Page(Generic[Row]):
+    """What a partition has after a place.
 
     Attributes:
-        pending: replayed now.
-        skipped: those that were not dead, with the state they are in.
-        unknown: those there is nothing of.
+        rows: in order.
+        reached: the last place that was looked at; None when nothing is beyond it.
     """
 
-    pending: tuple[str, ...]
-    skipped: dict[str, str]
-    unknown: tuple[str, ...]
+    rows: Sequence[Row]
+    reached: Place | None
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether all of them were replayed."""
-        return not (self.skipped or self.unknown)
+
+Read = Callable[[int, Place], Awaitable[Page[Row]]]
+"""Returns a page of a partition after a place."""
+
+
+def read_dead(
+    deliveries: DeliveryStore, tenant: str, *, with_last: bool = False
+) -> Read[DeadDelivery]:
+    """Return what reads pages of the tenant's dead letters; of everybody's for an empty name."""
+
+    async def read(partition: int, after: Place) -> Page[DeadDelivery]:
+        rows, reached = await deliveries.list_dead(
+            partition, tenant=tenant, after=after, limit=PAGE, with_last=with_last
+        )
+        return Page(rows=rows, reached=reached)
+
+    return read
 
 
 async def walk(
-    deliveries: DeliveryStore, *, died_before: int | None = None
-) -> AsyncIterator[Delivery]:
-    """Yield every dead letter, oldest first; in bounded memory however many there are.
-
-    Args:
-        deliveries: where they are.
-        died_before: µs; fixes the selection, so that what dies during the walk is not part of it.
-    """
-
-    async def read(partition: int, after: Place) -> list[Delivery]:
-        return await deliveries.list_dead(partition, after=after, limit=PAGE)
-
-    async for row in walk_merged(read, deliveries.partitions, _place):
-        if died_before is not None and _place(row)[0] >= died_before:
-            return
-        yield row
-
-
-async def walk_merged(
-    read: Callable[[int, Place], Awaitable[list[Row]]],
+    read: Read[Row],
     partitions: int,
     place_of: Callable[[Row], Place],
+    *,
+    after: Place = START,
 ) -> AsyncIterator[Row]:
-    """Yield the rows of all partitions in the order of their places.
+    """Yield the rows of all partitions in the order of their places, in bounded memory.
 
     Args:
-        read: returns the rows of a partition after a place, in order; `PAGE` of them unless there
-            are no more.
+        read: reads pages of one partition.
         partitions: how many there are.
-        place_of: where a row stands.
+        place_of: where a row stands; its identifier names its partition.
+        after: go on after this place.
     """
-    places = dict.fromkeys(range(partitions), (0, ""))
+    places = dict.fromkeys(range(partitions), after)
     while places:
         pages = {partition: await read(partition, place) for partition, place in places.items()}
-        # Beyond the last row of a full page there may be more that belongs in between: stop at the
-        # earliest such row.
-        full = [page[-1] for page in pages.values() if len(page) == PAGE]
-        horizon = min((place_of(row) for row in full), default=None)
-        for row in merge(*pages.values(), key=place_of):
+        # Beyond what a partition has looked at there may be more that belongs in between: stop at
+        # the earliest such place.
+        reached = {at: page.reached for at, page in pages.items() if page.reached is not None}
+        horizon = min(reached.values(), default=None)
+        for row in merge(*(page.rows for page in pages.values()), key=place_of):
             place = place_of(row)
             if horizon is not None and place > horizon:
                 break
@@ -88,20 +79,7 @@ async def walk_merged(
             yield row
         if horizon is None:
             return
-
-
-def _place(row: Delivery) -> Place:
-    return row.ended_at or 0, row.id
-
-
-async def replay(deliveries: DeliveryStore, ids: Sequence[str]) -> Replayed:
-    """Make the dead ones among `ids` pending again, behind live traffic."""
-    states: dict[str, str | None] = {each: None for each in ids if not is_id("msg", each)}
-    known = iter([each for each in dict.fromkeys(ids) if is_id("msg", each)])
-    while page := list(islice(known, PAGE)):
-        states |= await deliveries.replay(page)
-    return Replayed(
-        pending=tuple(each for each, state in states.items() if state == "dead"),
-        skipped={each: state for each, state in states.items() if state not in {None, "dead"}},
-        unknown=tuple(each for each, state in states.items() if state is None),
-    )
+        # A page without rows leads on too.
+        for partition, place in reached.items():
+            if place == horizon:
+                places[partition] = place

@@ -71,6 +71,7 @@ class Endpoint:
         last_failure: None when there was none.
         succeeded_at: when it last answered 2xx.
         verified_at: when it last answered a challenge; None while it has not.
+        unverified_rate: attempts a second that it gets until then; None for any number.
         disabled: URLs that nothing is sent to.
     """
 
@@ -91,7 +92,22 @@ class Endpoint:
     last_failure: Failure | None
     succeeded_at: int | None
     verified_at: int | None
+    unverified_rate: float | None
     disabled: tuple[DisabledUrl, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """An endpoint away from its host's partition; see `delivery.mirrors`.
+
+    Attributes:
+        own: what it is like: the endpoint in its host's partition.
+        secrets: that one's, sealed for the row `id`.
+    """
+
+    id: str
+    own: Endpoint
+    secrets: Mapping[Scheme, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +249,7 @@ def decode_endpoint(
         last_failure=_failure(kept["failure"]) if "failure" in kept else None,
         succeeded_at=number("succeededAt"),
         verified_at=number("verifiedAt"),
+        unverified_rate=float(kept["unverified"]) if "unverified" in kept else None,
         disabled=tuple(urls),
     )
 

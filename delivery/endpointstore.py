@@ -5,6 +5,7 @@ Every method may be called again after `StoreUnavailable` with the same argument
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from config.ids import partition_of
@@ -14,6 +15,7 @@ from delivery.endpoints import (
     MAX_DISABLED_URLS,
     Change,
     Endpoint,
+    Mirror,
     Registration,
     Unset,
     decode_endpoint,
@@ -138,6 +140,34 @@ class EndpointStore:
         done, described = reply
         return _endpoint(described), bool(done)
 
+    async def mirror(self, mirrors: Sequence[Mirror], *, make: bool) -> None:
+        """Make mirrors like what they mirror; those that are not there too, or leave them."""
+        await self._store.run_all(
+            [
+                self._call(
+                    "mirror_endpoint",
+                    partition_of(each.id),
+                    each.id,
+                    each.own.tenant,
+                    each.own.origin,
+                    self.retention.initial_limit,
+                    int(make),
+                    int(each.own.paused_since is not None),
+                    _or_nothing(each.own.rate),
+                    _or_nothing(each.own.max_limit),
+                    _or_nothing(each.own.unverified_rate),
+                    each.secrets["v1"],
+                    *(
+                        part
+                        for scheme, sealed in each.secrets.items()
+                        if scheme != "v1"
+                        for part in (scheme, sealed)
+                    ),
+                )
+                for each in mirrors
+            ]
+        )
+
     def _call(self, name: str, partition: int, *args: str | bytes | int) -> Call:
         return Call(load_script("delivery", name), partition_prefix(partition), args)
 
@@ -148,6 +178,10 @@ class EndpointStore:
         return await self._store.run_all(
             [self._call(name, partition, *args) for partition in range(self.partitions)]
         )
+
+
+def _or_nothing(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
 
 
 def _given(value: float | Unset | None) -> str:

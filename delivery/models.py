@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from delivery.letters import Letter
+
 State = Literal["pending", "delivered", "dead"]
 Reason = Literal["exhausted", "gone", "destination_not_allowed", "disabled", "poison"]
 Trigger = Literal["schedule", "replay", "manual", "test"]
@@ -212,3 +214,23 @@ class Delivery:
     headers: bytes = b""
     is_manual: bool = False
     history: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadDelivery:
+    """A delivery in a list of dead letters. Instants are µs.
+
+    Attributes:
+        letter: what filters look at.
+        state: dead, unless it was asked for by name.
+        url: sealed for its row.
+        last: the record of its last attempt, where that was asked for.
+    """
+
+    letter: Letter
+    state: State
+    created_at: int
+    attempts: int
+    last_status: int | None
+    url: bytes
+    last: dict[str, Any] | None

@@ -27,11 +27,14 @@ from delivery.configure import (
 )
 from delivery.egress import Policy
 from delivery.metrics import DeliveryMetrics, delivery_numbers
+from delivery.mover import DeliveryMover
 from delivery.notices import Notices, operator_of
 from delivery.proxy import Via
+from delivery.replay_store import ReplayStore
 from delivery.resolver import AresLookup, PolicyResolver
 from delivery.retiring import Retirer
 from delivery.retry import Schedule
+from delivery.runner import ReplayRunner
 from delivery.sender import Sender
 from delivery.transport import AiohttpTransport, Deadlines, Gate
 from delivery.worker import DeliveryWorker, Pace
@@ -80,8 +83,11 @@ async def run(settings: Settings) -> None:
             metrics=DeliveryMetrics(registry),
             beat=health.beat,
         )
+        replays = ReplayStore(store, settings.store.partitions, clock, deliveries.retention)
+        mover = DeliveryMover(deliveries, replays, ring=key_ring(settings), policy=policy)
+        runner = ReplayRunner(store=store, replays=replays, mover=mover, clock=clock)
         notices = Notices(store, deliveries, operator, key_ring(settings))
-        loops = [notices.run(), Retirer(deliveries, clock).run()]
+        loops = [notices.run(), Retirer(deliveries, clock).run(), *runner.loops()]
         stack.push_async_callback(cancel_all, background(loops, worker.stop))
 
         def stop() -> None:

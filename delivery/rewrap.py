@@ -78,6 +78,12 @@ DELIVERY_SEALED = (
         fields=("url", "headers"),
         row=_itself,
     ),
+    Sealed(
+        noun="replays",
+        name=re.compile(r"rp:(rpl_[0-9A-Za-z]+)"),
+        fields=("toUrl",),
+        row=_itself,
+    ),
 )
 """Everything that delivery seals."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from delivery.endpoints import Endpoint, open_secrets, seal_secrets
 from delivery.errors import RotationContended
+from delivery.mirrors import refresh_mirrors
 from delivery.models import Scheme
 from delivery.sealing import KeyRing
 from delivery.secrets import Secrets
@@ -42,6 +43,9 @@ async def change_secrets(
         known = open_secrets(kept, endpoint.id, ring) if kept else None
         wanted = change(known)
         if wanted is None or wanted == known:
+            if wanted is not None:
+                # A first try may have been cut off before it came to this.
+                await refresh_mirrors(deliveries, endpoint, ring)
             return endpoint
         sealed = seal_secrets(wanted, endpoint.id, ring)
         found = await deliveries.replace_secrets(endpoint.id, scheme, old=kept or b"", new=sealed)
@@ -49,5 +53,6 @@ async def change_secrets(
             return None
         endpoint, is_done = found
         if is_done:
+            await refresh_mirrors(deliveries, endpoint, ring)
             return endpoint
     raise RotationContended(f"the secrets of {endpoint.id} are changed again and again")

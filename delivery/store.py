@@ -9,7 +9,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, cast
 
 from config.ids import partition_of
@@ -17,11 +16,13 @@ from config.store import Call, pairs
 from delivery.bounds import Retired, decode_retired
 from delivery.endpoints import SECRET_FIELDS
 from delivery.endpointstore import EndpointStore
+from delivery.letters import Letter, Place
 from delivery.models import (
     Attempted,
     Batch,
     Bury,
     Claimed,
+    DeadDelivery,
     Deliver,
     Delivery,
     Message,
@@ -145,19 +146,6 @@ class DeliveryStore(EndpointStore):
             if result == 0
         ]
 
-    async def replay(self, delivery_ids: Sequence[str]) -> dict[str, State | None]:
-        """Make dead deliveries pending again; return the state each was in, None when unknown."""
-        ordered = sorted(delivery_ids, key=partition_of)
-        groups = [(at, list(group)) for at, group in groupby(ordered, key=partition_of)]
-        replies = await self._store.run_all(
-            [self._call("replay", partition, *group) for partition, group in groups]
-        )
-        return {
-            delivery_id: cast("State", state.decode()) if state else None
-            for (_, group), reply in zip(groups, replies, strict=True)
-            for delivery_id, state in zip(group, reply, strict=True)
-        }
-
     async def redeliver(self, delivery_id: str, token: str) -> State | None:
         """Have the delivery sent now; return the state it is in, None when unknown.
 
@@ -200,11 +188,50 @@ class DeliveryStore(EndpointStore):
         return cast("bytes", found[2]) if found else None
 
     async def list_dead(
-        self, partition: int, *, after: tuple[int, str], limit: int
-    ) -> list[Delivery]:
-        """Return a partition's dead letters after a place in the order (died at, identifier)."""
-        rows = await self._run("list_dead", partition, after[0], after[1], limit)
-        return [_delivery(row[1].decode(), row[2], row[3]) for row in rows]
+        self,
+        partition: int,
+        *,
+        tenant: str,
+        after: Place,
+        limit: int,
+        with_last: bool = False,
+    ) -> tuple[list[DeadDelivery], Place | None]:
+        """Return a partition's dead letters after a place, and the last place looked at.
+
+        Args:
+            partition: where.
+            tenant: whose; everybody's for an empty name.
+            after: the place.
+            limit: at most how many.
+            with_last: whether to bring the record of each one's last attempt.
+
+        Returns:
+            Them in order; and None for the place when nothing is beyond it.
+        """
+        rows, died, identifier = await self._run(
+            "list_dead", partition, tenant, *after, limit, int(with_last)
+        )
+        reached = (int(died), identifier.decode()) if died else None
+        return [_dead(row) for row in rows], reached
+
+    async def list_named(
+        self, partition: int, replay_id: str, *, after: str, limit: int
+    ) -> list[tuple[str, DeadDelivery | None]]:
+        """Return the deliveries that a replay named, after one of them; those in any state.
+
+        Of those that are not known there is the identifier alone.
+        """
+        rows = await self._run("list_named", partition, replay_id, after, limit)
+        return [(row[0].decode(), _dead(row[1]) if row[1] else None) for row in rows]
+
+    async def count_dead(self, tenant: str) -> int:
+        """Return how many dead letters the tenant has."""
+        return sum(await self._everywhere("count_dead", tenant))
+
+    async def schemes_of(self, partition: int, delivery_ids: Sequence[str]) -> set[Scheme]:
+        """Return by which schemes these deliveries of one partition are to be signed."""
+        found = await self._run("read_schemes", partition, *delivery_ids)
+        return {cast("Scheme", scheme.decode() or "v1") for scheme in found}
 
 
 def _recorded(attempt: Attempted) -> Iterator[str | int]:
@@ -263,6 +290,28 @@ def _claimed(
         born_at=int(born_at),
         suspect=bool(suspect),
         proven=proven,
+    )
+
+
+def _dead(row: list[Any]) -> DeadDelivery:
+    delivery_id, fields, origin, last = row
+    state, tenant, endpoint, reason, ended_at, tags, created_at, attempts, last_status, url = fields
+    return DeadDelivery(
+        letter=Letter(
+            id=delivery_id.decode(),
+            tenant=tenant.decode(),
+            reason=(reason or b"").decode(),
+            endpoint=endpoint.decode(),
+            origin=origin.decode(),
+            died_at=int(ended_at or 0),
+            tags=json.loads(tags),
+        ),
+        state=cast("State", state.decode()),
+        created_at=int(created_at),
+        attempts=int(attempts or 0),
+        last_status=int(last_status) if last_status else None,
+        url=url,
+        last={"number": int(attempts), **json.loads(last)} if last else None,
     )
 
 

@@ -32,6 +32,7 @@ from gateway.access import Access
 from gateway.admission import Admission
 from gateway.api.artifacts import ArtifactsApi
 from gateway.api.audit import AuditApi
+from gateway.api.deadletters import DeadLettersApi
 from gateway.api.deliveries import DeliveriesApi
 from gateway.api.docs import DocsApi
 from gateway.api.endpoints import EndpointsApi
@@ -40,6 +41,7 @@ from gateway.api.intake import Intake
 from gateway.api.jobs import JobsApi
 from gateway.api.keys import KeysApi
 from gateway.api.ownership import OwnershipApi
+from gateway.api.replays import ReplaysApi
 from gateway.api.routes import RoutesApi
 from gateway.api.samples import SamplesApi
 from gateway.api.secrets import SecretsApi
@@ -47,7 +49,7 @@ from gateway.api.sights import ABORT, JobWatchers, job_watchers
 from gateway.api.streams import StreamsApi
 from gateway.api.system import SystemApi
 from gateway.artifacts import ArtifactError
-from gateway.auth import Authenticator, bootstrap_key
+from gateway.auth import ApiKey, Authenticator, bootstrap_key
 from gateway.connection import PatientProtocol, bounded
 from gateway.keys import KeyStore
 from gateway.middleware import Edge, log_request_ids
@@ -69,6 +71,7 @@ def create_app(
     watchers: JobWatchers | None = None,
     limiter: RateLimiter | None = None,
     health: Health | None = None,
+    operator: ApiKey | None = None,
 ) -> Starlette:
     """Return the application on `services`, which stay the caller's to close.
 
@@ -78,6 +81,7 @@ def create_app(
         watchers: those who wait for jobs; the caller's to run and to close.
         limiter: counts requests, where the settings limit them.
         health: of this process; by default of one that has begun its work.
+        operator: a key that is taken besides those in the store; that of the settings by default.
 
     Raises:
         ApiKeyError: the bootstrap key cannot be a key.
@@ -92,9 +96,9 @@ def create_app(
     watchers = job_watchers(services, urls) if watchers is None else watchers
     bootstrap = settings.bootstrap_api_key.get_secret_value()
     keys = KeyStore(services.store)
-    authenticator = Authenticator(
-        keys.find, services.clock, bootstrap_key(bootstrap) if bootstrap else None
-    )
+    if operator is None and bootstrap:
+        operator = bootstrap_key(bootstrap)
+    authenticator = Authenticator(keys.find, services.clock, operator)
     access = Access(authenticator, services.ring, services.clock)
     intake = Intake(services, access, urls, admission, watchers)
     routes = [
@@ -107,6 +111,8 @@ def create_app(
         *SamplesApi(services, access, urls).routes(),
         *OwnershipApi(services, access, urls).routes(),
         *DeliveriesApi(services, access, urls).routes(),
+        *DeadLettersApi(services, access, urls).routes(),
+        *ReplaysApi(services, access, urls).routes(),
         *KeysApi(services, access, urls, keys).routes(),
         *AuditApi(services, access, urls).routes(),
         *SystemApi(services, access, health).routes(),

@@ -83,8 +83,8 @@ def parse_query(parameters: Iterable[tuple[str, str]]) -> Query:
     return Query(
         status=_status(given.get("status")),
         type=_type(given.get("type")),
-        created_after=_instant("createdAfter", given.get("createdAfter")),
-        created_before=_instant("createdBefore", given.get("createdBefore")),
+        created_after=parse_instant("createdAfter", given.get("createdAfter")),
+        created_before=parse_instant("createdBefore", given.get("createdBefore")),
         limit=parse_limit(given.get("limit")),
         place=parse_cursor(given.get("cursor"), partial(is_id, "job")),
     )
@@ -181,7 +181,12 @@ def _type(text: str | None) -> str | None:
     return text
 
 
-def _instant(name: str, text: str | None) -> int | None:
+def parse_instant(name: str, text: str | None) -> int | None:
+    """Return the instant that the parameter `name` gives, µs; None without one.
+
+    Raises:
+        Problem: `invalid_parameter`.
+    """
     if text is None:
         return None
     try:

@@ -127,6 +127,16 @@ PROBLEMS: Mapping[str, Kind] = {
         "Deliveries to the endpoint wait",
         "An endpoint can be deleted when none waits or is being attempted. GET shows how many.",
     ),
+    "replay_not_running": Kind(
+        409,
+        "The replay does not run",
+        "Only a replay that runs can be cancelled. Its document says how it ended.",
+    ),
+    "replay_completed": Kind(
+        409,
+        "The replay is completed",
+        "Only one that was cancelled or stopped can be resumed. To replay more, make a new one.",
+    ),
     "request_in_progress": Kind(
         409,
         "A request with this Idempotency-Key is being handled",
@@ -204,6 +214,12 @@ PROBLEMS: Mapping[str, Kind] = {
         "Too many jobs wait",
         "So many jobs of one client may wait, and no more. Send the request again after the seconds"
         " in Retry-After, when some are done.",
+    ),
+    "too_many_replays": Kind(
+        429,
+        "Too many replays run",
+        "So many replays of one tenant may run at once, and no more. Cancel some, or send the"
+        " request again after the seconds in Retry-After.",
     ),
     "rate_limited": Kind(
         429,

@@ -19,9 +19,11 @@ from config.clock import SECOND
 from config.ids import random_float
 from config.store import StoreError, partition_prefix
 from config.tasks import background, cancel_all
+from delivery.runner import ReplayRunner
 from gateway.artifacts import ArtifactError, file_prefix, job_prefix
 from gateway.broker import BrokerUnavailable, queue_length, ring
 from gateway.callbacks import Renderer
+from gateway.jobmover import JobMover
 from gateway.models import View, compact
 from gateway.outbox import Overdue
 from gateway.outcomes import Finish
@@ -57,6 +59,12 @@ class Relay:
         self._outbox = services.outbox
         self._broker = broker
         self._renderer = renderer
+        self._replays = ReplayRunner(
+            store=services.store,
+            replays=services.replays,
+            mover=JobMover(services),
+            clock=services.clock,
+        )
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._live: dict[str, int] = {}
@@ -83,6 +91,7 @@ class Relay:
             self._every(limits.sweep_seconds, self._expire_files),
             self._every(limits.sweep_seconds, self._notify),
             self._listen(),
+            *self._replays.loops(),
         ]
         beside = background(loops, self.stop)
         try:

@@ -10,10 +10,12 @@ from config.settings import Settings
 from config.store import Store
 from config.variables import import_from
 from delivery.configure import connect_store, delivery_store, key_ring
+from delivery.replay_store import ReplayStore
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
 from gateway.artifacts import ArtifactStore
 from gateway.audit import AuditLog
+from gateway.failed import FailedStore
 from gateway.files import FileStore
 from gateway.jobtypes import Registry
 from gateway.metrics import JobMetrics
@@ -34,7 +36,9 @@ class Services:
         work: the same, for those who work on them.
         outbox: the same, for relays.
         files: the uploaded files that belong to no job.
+        failed: the failed jobs in it, as dead letters.
         deliveries: the callback endpoints in it.
+        replays: of dead letters of either kind.
         artifacts: bytes kept outside the store.
         audit: records what admins and operators do.
         ownership: asks endpoints whether they want callbacks.
@@ -50,7 +54,9 @@ class Services:
     work: WorkStore
     outbox: Outbox
     files: FileStore
+    failed: FailedStore
     deliveries: DeliveryStore
+    replays: ReplayStore
     artifacts: ArtifactStore
     audit: AuditLog
     ownership: Ownership
@@ -89,7 +95,9 @@ def services_on(store: Store, settings: Settings) -> Services:
         work=WorkStore(*scripts),
         outbox=Outbox(*scripts),
         files=FileStore(*scripts),
+        failed=FailedStore(*scripts),
         deliveries=deliveries,
+        replays=ReplayStore(*scripts),
         artifacts=ArtifactStore(settings.artifacts.url),
         audit=AuditLog(store, clock, settings.api),
         ownership=Ownership(

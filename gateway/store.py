@@ -139,16 +139,6 @@ class JobStore(Transitions):
         """Note that the job's results were read."""
         await self._run("mark_read", partition_of(job_id), job_id)
 
-    async def list_failed(
-        self, partition: int, *, after: tuple[int, str], limit: int
-    ) -> list[View]:
-        """Return a partition's failed jobs after a place in the order (failed at, identifier).
-
-        Those that were run again are not among them.
-        """
-        rows = await self._run("list_failed", partition, after[0], after[1], limit)
-        return [self._view(row[1].decode(), row[2]) for row in rows]
-
     async def list_jobs(self, tenant: str, query: Query) -> list[Part]:
         """Return what each partition has of a page of the tenant's jobs.
 

@@ -34,9 +34,10 @@ from delivery.errors import SealError  # noqa: E402
 from delivery.rewrap import Rewrapped, Tally, rewrap, tally  # noqa: E402
 from delivery.sealing import KeyRing  # noqa: E402
 from gateway.audit import AuditLog  # noqa: E402
+from gateway.cli.command import CliError  # noqa: E402
+from gateway.cli.installed import installed  # noqa: E402
+from gateway.cli.output import FAILED, OK, PARTLY, row  # noqa: E402
 from gateway.rewrap import SEALED  # noqa: E402
-from scripts.beside import installed  # noqa: E402
-from scripts.letters import FAILED, OK, PARTLY, ScriptError, row  # noqa: E402
 
 _WIDTHS = (20, 34, 12, 20)
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     try:
         return asyncio.run(_run(options))
-    except (ScriptError, SettingsError, StoreError, SealError) as error:
+    except (CliError, SettingsError, StoreError, SealError) as error:
         print(f"seal: {error}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:
@@ -76,7 +77,7 @@ async def _run(options: argparse.Namespace) -> int:
     store = connect_store(settings)
     try:
         if await kept_partitions(store) is None:
-            raise ScriptError("this store was never used by the gateway")
+            raise CliError("this store was never used by the gateway")
         done = await _rewrap(store, settings, ring) if options.command == "rewrap" else None
         kept = await tally(store, SEALED)
     finally:

@@ -144,7 +144,7 @@ class Gateway:
             capture_output=True,
             text=True,
             check=False,
-            env=environment() | {"PYTHONPATH": str(ROOT)},
+            env=environment() | {"PYTHONPATH": str(ROOT), "GATEWAY_API_KEY": API_KEY},
         )
 
 

@@ -2,6 +2,8 @@
 -- include: gone
 -- include: notice
 -- include: shelf
+-- include: dead
+-- include: progress
 -- Fragment: a delivery's ends. Each leaves it in no schedule; the caller rescores its endpoint.
 local function unschedule(id, ep)
   for _, set in ipairs({'live', 'replay', 'inflight'}) do
@@ -33,15 +35,16 @@ local function bury(id, ep, reason, retention)
   keep_for(id, retention)
   local d = redis.call('HMGET', key('d', id), 'tenant', 'trigger')
   if d[2] == 'test' then return shelve('delivered', d[1], id) end
-  redis.call('ZADD', key('dead'), now, id)
+  list_dead(id, d[1], now)
   shelve('dead', d[1], id)
+  replay_over(id, 'dead', reason)
   count('dead:' .. reason)
   if reason ~= 'disabled' then notice('delivery.exhausted', id, ep, reason) end
 end
 
 -- Out of what has ended, to begin anew or to go for good. The caller sees to its keys.
 local function exhume(id)
-  redis.call('ZREM', key('dead'), id)
+  unlist_dead(id, redis.call('HGET', key('d', id), 'tenant'))
   unshelve(id)
 end
 

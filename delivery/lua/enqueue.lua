@@ -9,7 +9,8 @@
 --                nextAt, claim, settled (the claim last recorded), lost (leases whose process died), lastStatus,
 --                endedAt, a<n> (the record of attempt n; the last 20), manual (it has ended, and a person asked for one
 --                attempt more), keepUntil (when it would have gone but for that, in ms), asked (the last wish of that
---                kind), shelved (see `shelf`), challenge (what its receiver must answer)
+--                kind), shelved (see `shelf`), challenge (what its receiver must answer), replay (see
+--                `progress`)
 --   d:<d>:body   the bytes to send
 --   d:<d>:end    its state and when it ended, of one that was taken down before its time; see `retire`
 local function enqueue(m)

@@ -1,23 +1,27 @@
 #!lua flags=no-writes,allow-oom
 -- Dead letters, oldest first, from a place on.
 -- KEYS 1 partition prefix
--- ARGV 1 died at or after this instant (µs), 2 delivery to go on after at that instant or '', 3 at most how many
--- Returns {died at, delivery, its hash, origin of its endpoint} for each
--- include: base
-local found, limit, offset, PAGE = {}, tonumber(ARGV[3]), 0, 256
-while #found < limit do
-  local index = redis.call('ZRANGEBYSCORE', key('dead'), ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', offset, PAGE)
-  if #index == 0 then break end
+-- ARGV 1 tenant, or '' for all, 2 died at and 3 identifier: the place to go on after, 4 at most how many, 5 1 to have
+--      each one's last attempt
+-- Returns {the letters, died at, identifier}: the other two are the last place looked at, false when nothing is
+-- beyond it
+-- include: letter
+local index = ARGV[1] == '' and key('dead') or key('dead', ARGV[1])
+local after_died, after_id, limit = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local found, looked, offset, PAGE, SCAN = {}, 0, 0, 256, 2000
+local at_died, at_id = false, false
+while true do
+  local page = redis.call('ZRANGEBYSCORE', index, after_died, '+inf', 'WITHSCORES', 'LIMIT', offset, PAGE)
   offset = offset + PAGE
-  for at = 1, #index, 2 do
-    local id, died = index[at], index[at + 1]
-    if #found >= limit then break end
-    if ARGV[2] == '' or tonumber(died) > tonumber(ARGV[1]) or id > ARGV[2] then
-      local hash = redis.call('HGETALL', key('d', id))
-      if #hash > 0 then
-        found[#found + 1] = {died, id, hash, redis.call('HGET', key('ep', redis.call('HGET', key('d', id), 'ep')), 'origin') or ''}
-      end
+  for at = 1, #page, 2 do
+    local id, died = page[at], page[at + 1]
+    if after_id == '' or tonumber(died) > tonumber(after_died) or id > after_id then
+      if #found >= limit or looked >= SCAN then return {found, at_died, at_id} end
+      looked, at_died, at_id = looked + 1, died, id
+      -- What went with its time is in the index for a while longer.
+      local dead = letter(id, ARGV[5] == '1')
+      if dead then found[#found + 1] = dead end
     end
   end
+  if #page < 2 * PAGE then return {found, false, false} end
 end
-return found

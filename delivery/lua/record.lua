@@ -102,11 +102,16 @@ function verbs.dead(id, d, reason, _, used, step)
   bury(id, d[3], reason, d[4] == 'test' and delivered_for or dead_for)
 end
 
--- An attempt that a person asked for changes one state only: what was dead and is taken now is delivered. Set
--- aside before anything was sent, which leaves the step where it was, it waits again.
+-- Set aside before anything was sent, which leaves the step where it was.
+local function is_aside(d, verb, step)
+  return verb == 'retry' and tonumber(step) == tonumber(d[8] or 0)
+end
+
+-- An attempt that a person asked for changes one state only: what was dead and is taken now is delivered. One that
+-- was set aside waits again.
 local function manual(id, d, verb, reason, delay, step)
   local ep = d[3]
-  if verb == 'retry' and tonumber(step) == tonumber(d[8] or 0) then
+  if is_aside(d, verb, step) then
     redis.call('HSET', key('d', id), 'nextAt', now + tonumber(delay))
     redis.call('ZADD', key('ep', ep, 'live'), now + tonumber(delay), id)
     return
@@ -131,7 +136,7 @@ for at = 4, #ARGV, WIDTH do
   local id, claim, verb, reason, delay, used, step, status, limit, verdict, failure, record =
     unpack(ARGV, at, at + WIDTH - 1)
   local d = redis.call('HMGET', key('d', id), 'claim', 'settled', 'ep', 'trigger', 'urlHash', 'n', 'manual', 'step',
-    'state', 'tenant')
+    'state', 'tenant', 'replay')
   local result = 0
   if d[1] == claim then
     redis.call('ZREM', key('ep', d[3], 'inflight'), id)
@@ -144,6 +149,7 @@ for at = 4, #ARGV, WIDTH do
     if d[7] then
       manual(id, d, verb, reason, delay, step)
     else
+      if d[11] then replay_attempted(id, d[11], verb, is_aside(d, verb, step), status, record) end
       verbs[verb](id, d, reason, delay, used, step)
     end
     local h = health_of(d[3])

@@ -9,6 +9,7 @@
 --   {kind, tenant, bound, how much there is, how much there may be} for each bound of which 80 % is used}
 -- include: notice
 -- include: shelf
+-- include: dead
 local budget, ends_for, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local BOUNDS = {
   dead = {age = tonumber(ARGV[4]), count = tonumber(ARGV[5]), bytes = tonumber(ARGV[6])},
@@ -16,15 +17,7 @@ local BOUNDS = {
 }
 local PAGE, NEAR = 64, 0.8
 local LOOK_AGAIN = 3600 * 1000000
--- What ended sooner than this after it was made, its maker may take for having ended when it was made.
-local SOON = 60 * 1000000
 local dropped, near, worked = {}, {}, 0
-
-local function note_end(id, d)
-  if d[3] == 'dead' or tonumber(d[4]) - tonumber(d[2]) > SOON then
-    redis.call('SET', key('d', id, 'end'), d[3] .. ' ' .. d[4], 'PX', math.ceil(ends_for / 1000))
-  end
-end
 
 -- Takes one down; false when it has to stay, at the end of the shelf.
 local function take_down(kind, shelf, member, score)
@@ -34,10 +27,10 @@ local function take_down(kind, shelf, member, score)
     redis.call('ZADD', key('shelf', shelf), turn(), member)
     return false
   end
-  if d[2] and ends_for > 0 then note_end(id, d) end
+  if d[2] and ends_for > 0 then note_end(id, d[3], d[2], d[4], ends_for) end
   redis.call('UNLINK', key('d', id), key('d', id, 'body'))
   redis.call('ZREM', key('shelf', shelf), member)
-  if kind == 'dead' then redis.call('ZREM', key('dead'), id) end
+  if kind == 'dead' then unlist_dead(id, string.match(shelf, '^dead:(.*)$')) end
   return redis.call('HINCRBY', key('shelf:bytes'), shelf, -record - body)
 end
 

@@ -50,3 +50,13 @@ local function unshelve(id)
   end
   redis.call('HDEL', key('d', id), 'shelved')
 end
+
+-- What ended sooner than this after it was made, its maker may take for having ended when it was made.
+local SOON = 60 * 1000000
+
+-- How one that goes before its time ended, for whoever asks later; for `life` µs.
+local function note_end(id, state, created_at, ended_at, life)
+  if state == 'dead' or tonumber(ended_at) - tonumber(created_at) > SOON then
+    redis.call('SET', key('d', id, 'end'), state .. ' ' .. ended_at, 'PX', math.ceil(life / 1000))
+  end
+end

@@ -21,6 +21,7 @@ from delivery.endpoints import (
     register,
 )
 from delivery.errors import TooManyEndpoints
+from delivery.mirrors import delete_mirrors, refresh_mirrors
 from gateway.access import Access
 from gateway.auth import Principal
 from gateway.bodies import read_json
@@ -97,14 +98,14 @@ class EndpointsApi:
         principal = await self._access.principal(request, "operate")
         endpoint = await self._find(request, principal)
         await self._services.audit.record(request, principal, "endpoint.pause", endpoint.id)
-        return self._done(await self._services.deliveries.pause_endpoint(endpoint.id))
+        return await self._done(await self._services.deliveries.pause_endpoint(endpoint.id))
 
     async def resume(self, request: Request) -> Response:
         """`POST /v1/endpoints/{id}/resume`: what waits is sent again."""
         principal = await self._access.principal(request, "operate")
         endpoint = await self._find(request, principal)
         await self._services.audit.record(request, principal, "endpoint.resume", endpoint.id)
-        return self._done(await self._services.deliveries.resume_endpoint(endpoint.id))
+        return await self._done(await self._services.deliveries.resume_endpoint(endpoint.id))
 
     async def change(self, request: Request) -> Response:
         """`PATCH /v1/endpoints/{id}`: its rate, its bound, the URLs that are disabled."""
@@ -117,7 +118,9 @@ class EndpointsApi:
         await self._services.audit.record(
             request, principal, "endpoint.update", endpoint.id, **_changed(wish)
         )
-        return self._done(await self._services.deliveries.change_endpoint(endpoint.id, change))
+        return await self._done(
+            await self._services.deliveries.change_endpoint(endpoint.id, change)
+        )
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /v1/endpoints/{id}`: 204; 409 while deliveries to it wait."""
@@ -126,7 +129,9 @@ class EndpointsApi:
         await self._services.audit.record(
             request, principal, "endpoint.delete", endpoint.id, origin=endpoint.origin
         )
-        if not await self._services.deliveries.delete_endpoint(endpoint.id):
+        deliveries = self._services.deliveries
+        is_gone = await delete_mirrors(deliveries, endpoint)
+        if not is_gone or not await deliveries.delete_endpoint(endpoint.id):
             raise Problem("endpoint_in_use", "deliveries to it wait or are being attempted")
         return Response(status_code=204, headers=_NO_STORE)
 
@@ -156,9 +161,10 @@ class EndpointsApi:
             urls.append(disabled_url(endpoint.id, destination.url, self._services.ring))
         return urls
 
-    def _done(self, endpoint: Endpoint | None) -> Response:
+    async def _done(self, endpoint: Endpoint | None) -> Response:
         if endpoint is None:
             raise unknown_endpoint()  # deleted meanwhile
+        await refresh_mirrors(self._services.deliveries, endpoint, self._services.ring)
         return json_response(self._document(endpoint), 200, _NO_STORE)
 
     async def _find(self, request: Request, principal: Principal) -> Endpoint:

@@ -21,6 +21,9 @@ _SECTIONS: Final = {
     "A running gateway": {
         "jobs": Entry("gateway.cli.jobs:jobs", "Submit work and follow it"),
         "deliveries": Entry("gateway.cli.deliveries:deliveries", "See what became of callbacks"),
+        "dead-letters": Entry(
+            "gateway.cli.deadletters:dead_letters", "See what failed, and put it right"
+        ),
         "endpoints": Entry("gateway.cli.endpoints:endpoints", "See who is called back; pause it"),
         "secrets": Entry("gateway.cli.secrets:secrets", "Show and change signing secrets"),
         "keys": Entry("gateway.cli.keys:keys", "Make, list and revoke API keys"),
@@ -69,14 +72,19 @@ def gateway() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv`, or in that of this process; return the exit code."""
+    return run(gateway, argv, "gateway")
+
+
+def run(command: click.Command, argv: Sequence[str] | None, name: str) -> int:
+    """Run `command` as a program called `name`; return the exit code."""
     arguments = None if argv is None else list(argv)
     try:
-        code = gateway.main(args=arguments, prog_name="gateway", standalone_mode=False)
+        code = command.main(args=arguments, prog_name=name, standalone_mode=False)
     except click.UsageError as error:
         error.show()
         return USAGE
     except click.ClickException as error:
-        note(f"gateway: {error.format_message()}")
+        note(f"{name}: {error.format_message()}")
         return error.exit_code
     except click.Abort:
         return INTERRUPTED

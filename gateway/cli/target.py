@@ -68,20 +68,23 @@ def _kept_key(data_dir: Path) -> str:
 
 
 @contextmanager
-def open_client(data_dir: Path, *, patient: bool = False) -> Iterator[Client]:
+def open_client(
+    data_dir: Path, *, patient: bool = False, target: Target | None = None
+) -> Iterator[Client]:
     """Open a client of the gateway to ask.
 
     Args:
         data_dir: of the gateway to ask unless the environment names another.
         patient: whether a gateway that goes away is waited for, as whoever follows a job does;
             who asks a question wants to know soon that there is nobody to answer.
+        target: the gateway to ask, where it is known.
 
     Raises:
         CliError: there is no gateway to ask, or it did not answer.
     """
     from gateway.client import Client, NoAnswer, Patience
 
-    target = find_target(data_dir)
+    target = target or find_target(data_dir)
     patience = Patience() if patient else Patience(attempts=3, first_pause=0.2, total=20)
     try:
         client = Client(target.url, target.key, patience=patience)

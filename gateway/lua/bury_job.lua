@@ -10,7 +10,8 @@ local function bury_job(id, life)
   end
   unlist(id, job[2], job[1])
   redis.call('ZREM', key('jobs', job[2]), id)
-  for _, index in ipairs({'expiry', 'notices', 'failed'}) do redis.call('ZREM', key(index), id) end
+  unlist_failed(id, job[2])
+  for _, index in ipairs({'expiry', 'notices'}) do redis.call('ZREM', key(index), id) end
   redis.call('DEL', key('j', id))
   redis.call('HSET', tomb_key(id), id, job[1] .. ' ' .. string.format('%.0f', now) .. ' ' .. job[2])
   -- The hash lives as long as the youngest tombstone in it.

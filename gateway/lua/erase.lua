@@ -15,6 +15,7 @@ for _, name in ipairs({'delivery', 'notice', 'beginning'}) do
   if ep then
     unschedule(delivery, ep)
     exhume(delivery)
+    replay_over(delivery, 'erased')
     redis.call('DEL', key('d', delivery), key('d', delivery, 'body'))
     rescore(ep)
   end

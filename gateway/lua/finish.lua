@@ -40,7 +40,7 @@ move(id, j.tenant, j.status, status, 'completedAt', completed_at, 'expiresAt', A
 redis.call('HSET', key('j', id), 'updatedAt', completed_at)
 
 redis.call('HINCRBY', key('stats:jobs'), 'ended:' .. status .. ':' .. j.type, 1)
-if status == 'failed' then redis.call('ZADD', key('failed'), completed_at, id) end
+if status == 'failed' then list_failed(id, j.tenant, completed_at) end
 if status == 'completed' and j.attemptAt then
   -- A moving average: recent durations count most, one odd run not much.
   local took = math.max(0, completed_at - tonumber(j.attemptAt))

@@ -38,6 +38,16 @@ local function job_change(id, ...)
   return rev
 end
 
+local function list_failed(id, tenant, at)
+  redis.call('ZADD', key('failed'), at, id)
+  redis.call('ZADD', key('failed', tenant), at, id)
+end
+
+local function unlist_failed(id, tenant)
+  redis.call('ZREM', key('failed'), id)
+  redis.call('ZREM', key('failed', tenant), id)
+end
+
 local function unlist(id, tenant, status)
   redis.call('ZREM', key('jobs', tenant, status), id)
   redis.call('HINCRBY', key('counts'), status, -1)

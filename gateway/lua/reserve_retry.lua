@@ -10,7 +10,7 @@ local status = redis.call('HGET', key('j', id), 'status')
 if not status then return nil end
 if status ~= 'failed' and status ~= 'cancelled' then return {status, ''} end
 if redis.call('HSETNX', key('j', id), 'retriedAs', ARGV[2]) == 1 then
-  redis.call('ZREM', key('failed'), id)
+  unlist_failed(id, redis.call('HGET', key('j', id), 'tenant'))
   redis.call('HINCRBY', key('j', id), 'rev', 1)
 end
 return {status, redis.call('HGET', key('j', id), 'retriedAs')}

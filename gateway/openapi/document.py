@@ -18,6 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from gateway.jobtypes import JobType
 from gateway.openapi import (
     audit,
+    deadletters,
     deliveries,
     endpoints,
     files,
@@ -25,6 +26,7 @@ from gateway.openapi import (
     keys,
     lists,
     ownership,
+    replays,
     routes,
     samples,
     secrets,
@@ -60,6 +62,7 @@ _RETRY_LATER = frozenset(
         "overloaded",
         "too_many_pending",
         "unhealthy",
+        "too_many_replays",
         "store_unavailable",
         "store_full",
         "queue_full",
@@ -84,6 +87,8 @@ _TAGS: Mapping[str, str] = {
     endpoints.TAG: "Where callbacks go, and what signs them.",
     deliveries.TAG: "How callbacks went, attempt by attempt.",
     keys.TAG: "API keys, tenants, and who did what; for operators.",
+    deadletters.TAG: "What was not delivered and which jobs failed, and why.",
+    replays.TAG: "Dead letters, tried again.",
     system.TAG: "The gateway on itself.",
 }
 
@@ -103,6 +108,8 @@ def operations(
         *samples.operations(examples),
         *ownership.operations(examples),
         *deliveries.operations(examples),
+        *deadletters.operations(examples),
+        *replays.operations(examples),
         *keys.operations(examples),
         *audit.operations(),
         *system.operations(),

@@ -26,6 +26,7 @@ from delivery.endpoints import Change, Registration, disabled_url
 from delivery.models import Attempted, Bury, Claimed, Deliver, Message, Retry
 from delivery.store import DeliveryStore, Wanted
 from tests.conftest import RunningStores
+from tests.delivery.replaying import replay
 from tests.delivery.test_store import RING, claim_all, message, over, registration, wanted
 
 HOUR = 3600 * SECOND
@@ -262,8 +263,8 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(numbers=Picks)
     def replay(self, numbers: list[int]) -> None:
         ids = [each.id for each in chosen(numbers, self.messages)]
-        before = self.do(self.deliveries.replay(ids))
-        after = self.do(self.deliveries.replay(ids))
+        before = self.do(replay(self.deliveries, ids))
+        after = self.do(replay(self.deliveries, ids))
         assert after == {id_: "pending" if was == "dead" else was for id_, was in before.items()}
 
     # What operators do

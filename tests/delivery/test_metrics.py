@@ -27,6 +27,7 @@ from delivery.store import DeliveryStore
 from delivery.transport import AiohttpTransport, Gate
 from delivery.worker import DeliveryWorker, Pace
 from tests.delivery.conftest import Receiver, StartReceiver
+from tests.delivery.replaying import replay
 from tests.delivery.test_store import (
     POLICY,
     RING,
@@ -226,7 +227,7 @@ async def test_deaths_are_counted_by_reason_and_once(
     assert await numbers.value("delivery_dead_total", reason="gone") == 1
     assert await numbers.value("delivery_dead_total", reason="poison") == 0
     assert await numbers.value("delivery_dead_letters") == 4
-    await deliveries.replay([claimed[0].id])
+    await replay(deliveries, [claimed[0].id])
     assert await numbers.value("delivery_dead_letters") == 3
     assert await numbers.value("delivery_dead_total", reason="exhausted") == 2, "it never falls"
 

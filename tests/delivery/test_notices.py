@@ -16,6 +16,7 @@ from delivery.egress import Policy
 from delivery.models import Attempted, Bury, Claimed, Retry
 from delivery.notices import Notices, Operator, OperatorUnusable, operator_of
 from delivery.store import DeliveryStore
+from tests.delivery.replaying import replay
 from tests.delivery.test_store import (
     POLICY,
     RING,
@@ -234,7 +235,7 @@ async def test_moved_twice_is_one_delivery(
     assert len(await attempts.claim()) == 1
     assert await waiting(store, partitions) == []
     # A death after a replay is another one.
-    await deliveries.replay([dead])
+    await replay(deliveries, [dead])
     await attempts.bury("exhausted")
     await notices.move(operator)
     assert len(await attempts.claim()) == 1

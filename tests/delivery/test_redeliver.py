@@ -16,6 +16,7 @@ from delivery.bounds import DEFAULT_RETENTION
 from delivery.models import Bury, Claimed, Decision, Deliver, Delivery, Reason, Retry
 from delivery.store import DeliveryStore
 from tests.conftest import RunningStores
+from tests.delivery.replaying import dead_letters, replay
 from tests.delivery.test_delivery_machine import DeliveryMachine, Picks, chosen
 from tests.delivery.test_store import claim, enqueue, over, wanted
 
@@ -123,8 +124,9 @@ async def test_a_dead_one_that_is_not_taken_stays_dead_as_it_was(
     await deliveries.record([over(again, verdict)])
     after = await read(deliveries, identifier)
     assert (after.state, after.reason, after.ended_at) == ("dead", reason, before.ended_at)
-    [listed] = await deliveries.list_dead(partition_of(identifier), after=(0, ""), limit=9)
-    assert listed == after
+    [listed] = await dead_letters(deliveries, partition_of(identifier))
+    assert (listed.letter.place, listed.letter.reason) == ((after.ended_at, identifier), reason)
+    assert listed.attempts == 2
     assert await claim(deliveries, wanted(2)) == []
 
 
@@ -137,7 +139,7 @@ async def test_a_dead_one_that_is_taken_is_delivered(
     await deliveries.record([over(again, Deliver())])
     after = await read(deliveries, identifier)
     assert (after.state, after.reason, after.is_manual) == ("delivered", None, False)
-    assert await deliveries.list_dead(partition_of(identifier), after=(0, ""), limit=9) == []
+    assert await dead_letters(deliveries, partition_of(identifier)) == []
     for life in await lives(store, identifier):
         assert 0 < life <= DEFAULT_RETENTION.delivered // SECOND + DAY  # kept a day beyond its time
 
@@ -170,7 +172,7 @@ async def test_replaying_one_that_waits_for_a_manual_attempt_is_one_attempt(
 ) -> None:
     identifier = await end(deliveries, Bury(reason="exhausted"))
     await deliveries.redeliver(identifier, "wish")
-    await deliveries.replay([identifier])
+    await replay(deliveries, [identifier])
     [again] = await claim(deliveries, wanted(1))
     assert again.trigger == "replay"
     await deliveries.record([over(again, Retry(delay=HOUR))])
@@ -183,7 +185,7 @@ async def test_replaying_during_a_manual_attempt_goes_on_from_it(
     identifier = await end(deliveries, Bury(reason="exhausted"))
     await deliveries.redeliver(identifier, "wish")
     [manual] = await claim(deliveries, wanted(1))
-    await deliveries.replay([identifier])
+    await replay(deliveries, [identifier])
     assert await claim(deliveries, wanted(2)) == []
     await deliveries.record([over(manual, Retry(delay=0))])
     [again] = await claim(deliveries, wanted(3))

@@ -15,6 +15,7 @@ from delivery.bounds import DEFAULT_RETENTION
 from delivery.endpoints import Change, Registration
 from delivery.models import Bury, Claimed, Deliver, Retry
 from delivery.store import DeliveryStore
+from tests.delivery.replaying import replay
 from tests.delivery.test_store import (
     claim,
     claim_all,
@@ -144,7 +145,7 @@ async def test_a_replay_is_as_old_as_itself_whatever_was_paused_before(
     await deliveries.record([over(claimed, Bury(reason="exhausted"))])
     await pause_for_an_hour(store, deliveries, claimed.endpoint)
     await deliveries.resume_endpoint(claimed.endpoint)
-    await deliveries.replay([identifier])
+    await replay(deliveries, [identifier])
     [again] = await claim(deliveries, wanted(2))
     assert again.born_at == await born(deliveries, store, identifier)
 

@@ -17,6 +17,7 @@ from delivery.endpoints import Registration, register, url_hash
 from delivery.models import Attempted, Batch, Bury, Claimed, Decision, Deliver, Message, Retry
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore, Wanted
+from tests.delivery.replaying import dead_letters, replay
 
 RING = KeyRing({"k1": bytes(32)})
 POLICY = Policy(allow_http=True, allow_loopback=True, ports=None)
@@ -206,14 +207,14 @@ async def test_a_dead_letter_is_listed_and_replayed_with_its_history(
     [claimed] = await claim(deliveries, wanted(1))
     await deliveries.record([over(claimed, Bury(reason="exhausted"))])
     partition = partition_of(identifier)
-    [dead] = await deliveries.list_dead(partition, after=(0, ""), limit=10)
-    assert (dead.id, dead.state, dead.reason) == (identifier, "dead", "exhausted")
-    assert dead.origin == "https://a.example"
+    [dead] = await dead_letters(deliveries, partition)
+    assert (dead.letter.id, dead.state, dead.letter.reason) == (identifier, "dead", "exhausted")
+    assert dead.letter.origin == "https://a.example"
     assert await deliveries.read_body(identifier) == claimed.body
 
-    assert await deliveries.replay([identifier]) == {identifier: "dead"}
-    assert await deliveries.replay([identifier]) == {identifier: "pending"}
-    assert await deliveries.list_dead(partition, after=(0, ""), limit=10) == []
+    assert await replay(deliveries, [identifier]) == {identifier: "dead"}
+    assert await replay(deliveries, [identifier]) == {identifier: "pending"}
+    assert await dead_letters(deliveries, partition) == []
     [again] = await claim(deliveries, wanted(2))
     assert (again.id, again.trigger, again.number, again.used) == (identifier, "replay", 2, 0)
     await deliveries.record([over(again, Deliver())])
@@ -227,7 +228,7 @@ async def test_replays_wait_behind_live_traffic(deliveries: DeliveryStore) -> No
     [old] = await enqueue(deliveries, "a.example")
     [claimed] = await claim(deliveries, wanted(1))
     await deliveries.record([over(claimed, Bury(reason="exhausted"))])
-    await deliveries.replay([old])
+    await replay(deliveries, [old])
     [new] = await enqueue(deliveries, "a.example")
     assert [each.id for each in await claim(deliveries, wanted(2, limit=1))] == [new]
     assert [each.id for each in await claim(deliveries, wanted(3, limit=1))] == [old]
@@ -235,7 +236,7 @@ async def test_replays_wait_behind_live_traffic(deliveries: DeliveryStore) -> No
 
 async def test_replaying_the_unknown_says_so(deliveries: DeliveryStore) -> None:
     unknown = derived_id("msg", 0, "nothing")
-    assert await deliveries.replay([unknown]) == {unknown: None}
+    assert await replay(deliveries, [unknown]) == {unknown: "unknown"}
 
 
 async def test_gone_disables_the_exact_url_and_not_its_origin(deliveries: DeliveryStore) -> None:

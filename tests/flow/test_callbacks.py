@@ -130,27 +130,28 @@ def test_a_dead_letter_is_replayed_when_the_receiver_is_back(
     listed = gateway.dead_letters("list", "--json")
     assert listed.returncode == 0, listed.stderr
     letters = [json.loads(line) for line in listed.stdout.splitlines()]
-    [letter] = [each for each in letters if each["tags"]["jobId"] == job["jobId"]]
-    assert (letter["reason"], letter["attempts"]) == ("exhausted", 3)
+    [letter] = [each for each in letters if each["jobId"] == job["jobId"]]
+    assert (letter["reason"], letter["attemptCount"]) == ("exhausted", 3)
 
     with HTTPServer(host="127.0.0.1", port=port) as back:
         box = inbox(back, "/down")
-        replayed = gateway.dead_letters("replay", letter["deliveryId"])
+        replayed = gateway.dead_letters("replay", letter["id"])
         assert replayed.returncode == 0, replayed.stderr
         assert "1 replayed" in replayed.stdout
         gateway.called_back(job["jobId"])
         [(headers, body)] = box.received
-    assert headers["webhook-id"] == letter["deliveryId"]
+    assert headers["webhook-id"] == letter["id"]
     assert (headers["gateway-attempt"], headers["gateway-trigger"]) == ("4", "replay")
     assert json.loads(body)["data"]["results"] == {"payload": "kept"}
 
-    shown = gateway.dead_letters("show", letter["deliveryId"], "--json")
-    history = json.loads(shown.stdout)["history"]
-    outcomes = [attempt["outcome"] for attempt in history]
+    shown = gateway.dead_letters("show", letter["id"], "--json")
+    attempts = json.loads(shown.stdout)["attempts"]
+    outcomes = [attempt["outcome"] for attempt in attempts]
     assert outcomes == ["connect", "connect", "connect", "delivered"]
-    again = gateway.dead_letters("replay", letter["deliveryId"])
-    assert (again.returncode, again.stdout) == (1, "0 replayed\n")
-    assert "is delivered: left alone" in again.stderr
+    again = gateway.dead_letters("replay", letter["id"])
+    assert again.returncode == 1
+    assert "0 replayed\n" in again.stdout
+    assert "1 left alone: delivered" in again.stderr
 
 
 def test_large_results_are_fetched_by_ticket(gateway: Gateway, httpserver: HTTPServer) -> None:

@@ -33,6 +33,7 @@ expected-statuses = ["2xx", "3xx", 404, 409, 410, 416, 422]
 [[operations]]
 include-operation-id = [
     "listAudit", "listJobs", "listKeys", "listTenants",
+    "listDeadLetters", "countDeadLetters", "listReplays",
     "submitJob", "submitApiDocuments", "submitApiVideosTranscode",
 ]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 409, 410, 422]

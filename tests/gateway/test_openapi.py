@@ -31,6 +31,7 @@ from gateway.urls import Urls
 from tests.gateway.conftest import PUBLIC_URL, Gateway, MakeServices
 from tests.gateway.in_force import put_in_force
 from tests.gateway.jobs import ECHO, finish, save, submit
+from tests.gateway.test_api_replays import bury, run_replays
 
 MODULES = json.dumps(
     [f"gateway.handlers_.{name}" for name in ("document", "echo", "http", "video")]
@@ -415,6 +416,37 @@ async def test_deliveries_are_those_of_the_document(
     await client.get("/v1/deliveries/none")
     await client.post(f"/v1/deliveries/{delivery['id']}/redeliver")
     assert {("getDelivery", "200"), ("getDelivery", "404"), ("redeliver", "202")} <= contract.seen
+
+
+async def test_dead_letters_and_replays_are_those_of_the_document(
+    whole: Gateway, checked: tuple[httpx.AsyncClient, Contract]
+) -> None:
+    client, contract = checked
+    services = whole.services
+    failed = await submit(client)
+    await finish(services, failed, status="failed", error="No.", error_code="no")
+    await bury(client, services)
+    for path in ("", "?kind=job", "?limit=0", "/stats", "/stats?kind=job", "/stats?limit=1"):
+        await client.get(f"/v1/dead-letters{path}")
+    made = (await client.post("/v1/replays", json={"all": True, "rate": 1.5})).json()["id"]
+    await client.post("/v1/replays", json={})
+    await client.post("/v1/replays", json={"all": True, "toUrl": "ftp://h"})
+    for method, path in (
+        ("GET", ""), ("GET", "?limit=0"), ("GET", f"/{made}"), ("GET", "/none"),
+        ("POST", f"/{made}/cancel"), ("POST", f"/{made}/resume"), ("POST", "/none/cancel"),
+    ):  # fmt: skip
+        await client.request(method, f"/v1/replays{path}")
+    await run_replays(services)
+    for step in ("", "/cancel", "/resume"):
+        await client.request("POST" if step else "GET", f"/v1/replays/{made}{step}")
+    wanted = {
+        *((name, status) for name in ("listDeadLetters", "countDeadLetters", "listReplays")
+          for status in ("200", "400")),
+        ("createReplay", "202"), ("createReplay", "422"), ("getReplay", "200"),
+        ("getReplay", "404"), ("cancelReplay", "200"), ("cancelReplay", "404"),
+        ("cancelReplay", "409"), ("resumeReplay", "202"), ("resumeReplay", "409"),
+    }  # fmt: skip
+    assert wanted <= contract.seen
 
 
 JOB = Job(

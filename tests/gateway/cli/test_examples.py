@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -39,7 +40,9 @@ UP = [example for place, example in EXAMPLES if place == ("up",)]
 
 BODY = b'{"type": "job.completed", "timestamp": "2030-01-31T12:00:00.000Z", "data": {}}'
 RECEIVERS = re.compile(r"http://127\.0\.0\.1:9000/callbacks|https://client\.example/hooks")
-GIVEN = re.compile(r"(job|msg|ep|key)_00…")
+GIVEN = re.compile(r"(job|msg|ep|key|rpl)_00…")
+
+_NUMBERS = count()
 
 
 def named(examples: list[tuple[Place, str]]) -> pytest.MarkDecorator:
@@ -59,26 +62,28 @@ class Desk:
     def written(self, place: Place, example: str) -> str:
         """Return the example with what it is about put in."""
         example = RECEIVERS.sub(self.receiver, example)
-        return GIVEN.sub(lambda found: self.given(found[1], place), example)
+        return GIVEN.sub(lambda found: self._made(found[1], place), example)
+
+    def _made(self, kind: str, place: Place) -> str:
+        if place[0] == "dead-letters":
+            return self._cancelled_replay() if kind == "rpl" else self._dead()
+        if kind == "job" and place == ("jobs", "cancel"):
+            return self._submitted(runAt="2100-01-01T00:00:00Z")
+        return self.given(kind, place)
 
     def given(self, kind: str, place: Place) -> str:
         """Return the identifier of something that `place` can do something about."""
         match kind, place:
-            case "job", ("jobs", "cancel"):
-                return self._submitted(runAt="2100-01-01T00:00:00Z")
             case "job", ("jobs", "retry"):
                 job_id = self._submitted(runAt="2100-01-01T00:00:00Z")
                 self.gateway.client.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
                 return job_id
             case "job", ("deliveries", "list"):
-                job_id = self._submitted(callbackUrl=self.receiver)
-                self.gateway.called_back(job_id)
-                return job_id
+                return self._called_back()
             case "job", _:
                 return self._submitted(callbackUrl=self.receiver)
             case "msg", _:
-                job_id = self._submitted(callbackUrl=self.receiver)
-                self.gateway.called_back(job_id)
+                job_id = self._called_back()
                 found = self.gateway.client.get(f"/v1/jobs/{job_id}/deliveries").json()["items"]
                 return str(found[0]["id"])
             case "ep", _:
@@ -89,6 +94,25 @@ class Desk:
             case _:
                 made = self.gateway.client.post("/v1/admin/keys", json={"scopes": ["read"]})
                 return str(made.json()["id"])
+
+    def _called_back(self) -> str:
+        job_id = self._submitted(callbackUrl=self.receiver)
+        self.gateway.called_back(job_id)
+        return job_id
+
+    def _dead(self) -> str:
+        """Return a delivery that its receiver wants no more of."""
+        job_id = self._submitted(callbackUrl=f"{self.receiver}/gone/{next(_NUMBERS)}")
+        self.gateway.called_back(job_id, "dead")
+        found = self.gateway.client.get(f"/v1/jobs/{job_id}/deliveries").json()["items"]
+        return str(found[0]["id"])
+
+    def _cancelled_replay(self) -> str:
+        ids = [self._dead(), self._dead()]
+        client = self.gateway.client
+        made = client.post("/v1/replays", json={"ids": ids, "rate": 0.5}).json()
+        client.post(f"/v1/replays/{made['id']}/cancel").raise_for_status()
+        return str(made["id"])
 
     def _submitted(self, **members: object) -> str:
         job = {"type": "demo.echo", "input": {"payload": 1, "seconds": 0.2}, **members}
@@ -181,6 +205,8 @@ def desk(room: Desk, httpserver: HTTPServer) -> Desk:
         "SIGNATURE": headers["webhook-signature"],
     }
     inbox(httpserver, "/")
+    gone = re.compile("/callbacks/gone/.*")
+    httpserver.expect_request(gone).respond_with_data(status=410)
     return replace(room, receiver=inbox(httpserver, "/callbacks").url, environ=environ)
 
 

@@ -25,6 +25,7 @@ WANTED = {
     "delivery",
     *(f"jobs {each}" for each in ("submit", "get", "wait", "watch", "cancel", "retry", "list")),
     *(f"deliveries {each}" for each in ("list", "show", "redeliver")),
+    *(f"dead-letters {each}" for each in ("list", "stats", "show", "replay", "purge", "resume")),
     *(f"endpoints {each}" for each in ("list", "show", "pause", "resume")),
     *(f"keys {each}" for each in ("create", "list", "revoke")),
     "trigger",

@@ -1,0 +1,38 @@
+#!lua flags=allow-oom
+-- Makes an endpoint in a partition that is not its host's, for replays to another URL, or makes it again like the one
+-- that is.
+-- KEYS 1 partition prefix
+-- ARGV 1 endpoint, 2 tenant, 3 origin, 4 initial limit, 5 1 to make it if there is none, 6 1 if it is paused, 7 attempts
+--      a second or '', 8 the most that its limit may be or '', 9 attempts a second until it is verified or '',
+--      10 its sealed secrets for v1, then for each other scheme: scheme, sealed secrets
+-- Demands nothing. It is not listed among the tenant's endpoints, and not counted.
+-- Returns 1 if there is one now, else 0
+-- include: register
+local id = ARGV[1]
+if redis.call('EXISTS', key('ep', id)) == 0 then
+  if ARGV[5] ~= '1' then return 0 end
+  register(id, ARGV[2], ARGV[3], ARGV[10], ARGV[4], '', '', '')
+  redis.call('SREM', key('eps', ARGV[2]), id)
+end
+redis.call('HSET', key('ep', id), 'secret:v1', ARGV[10])
+for at = 11, #ARGV, 2 do redis.call('HSET', key('ep', id), 'secret:' .. ARGV[at], ARGV[at + 1]) end
+
+for at, field in ipairs({'rate', 'maxLimit', 'unverified'}) do
+  local value = ARGV[6 + at]
+  if value == '' then
+    redis.call('HDEL', key('ep', id), field)
+  else
+    redis.call('HSET', key('ep', id), field, value)
+  end
+end
+local e = redis.call('HMGET', key('ep', id), 'paused', 'pausedFor', 'limit')
+if ARGV[8] ~= '' and tonumber(e[3]) > tonumber(ARGV[8]) then redis.call('HSET', key('ep', id), 'limit', ARGV[8]) end
+if ARGV[6] == '1' and not e[1] then
+  redis.call('HSET', key('ep', id), 'paused', now)
+elseif ARGV[6] ~= '1' and e[1] then
+  redis.call('HSET', key('ep', id), 'pausedFor', paused_total(e[1], e[2]))
+  redis.call('HDEL', key('ep', id), 'paused')
+end
+rescore(id)
+announce()
+return 1

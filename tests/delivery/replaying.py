@@ -1,0 +1,48 @@
+"""Dead letters in tests: listed, and replayed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from config.clock import StoreClock, SystemClock
+from config.ids import new_id, partition_of
+from delivery.letters import START
+from delivery.models import DeadDelivery
+from delivery.replay_store import ReplayStore
+from delivery.replays import Batch
+from delivery.store import DeliveryStore
+
+FAR = 1 << 52
+"""An instant after all others, µs."""
+
+
+def replays_beside(deliveries: DeliveryStore) -> ReplayStore:
+    """Return the replays in the store that `deliveries` are in."""
+    store = deliveries._store  # noqa: SLF001
+    return ReplayStore(store, deliveries.partitions, StoreClock(SystemClock()))
+
+
+async def replay(deliveries: DeliveryStore, ids: Sequence[str]) -> dict[str, str]:
+    """Replay deliveries, whoever's they are; return the state that each was in."""
+    replays = replays_beside(deliveries)
+    states: dict[str, str] = {}
+    for each in dict.fromkeys(ids):
+        kept = await deliveries.read(each)
+        moved, said = await replays.move(
+            new_id("rpl", 0, 0),
+            partition_of(each),
+            Batch(place=START, to=START, done=True, chosen=(each,), counts={}),
+            action="replay",
+            tenant="" if kept is None else kept.tenant,
+            died_before=FAR,
+        )
+        assert moved == "done"
+        states |= said
+    return states
+
+
+async def dead_letters(deliveries: DeliveryStore, partition: int) -> list[DeadDelivery]:
+    """Return the dead letters of a partition."""
+    found, reached = await deliveries.list_dead(partition, tenant="", after=START, limit=1_000)
+    assert reached is None
+    return found

@@ -1,0 +1,533 @@
+"""Dead letters and replays over HTTP: what is listed and counted, and what a replay may ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from config.ids import new_id, partition_of
+from config.store import partition_prefix
+from delivery.configure import policy_of
+from delivery.models import Bury, Reason
+from delivery.mover import DeliveryMover
+from delivery.runner import ReplayRunner
+from gateway.app import create_app
+from gateway.auth import SCOPES
+from gateway.services import Services
+from tests.delivery.test_store import claim, over, wanted
+from tests.gateway.conftest import PUBLIC_URL, Gateway, MakeServices
+from tests.gateway.jobs import assert_problem, finish, submit
+
+RECORD = {
+    "at": "2030-01-31T12:00:00.000Z",
+    "trigger": "schedule",
+    "outcome": "rejected",
+    "statusCode": 401,
+    "answer": "no such signature",
+}
+
+
+async def bury(
+    client: httpx.AsyncClient,
+    services: Services,
+    url: str = "http://127.0.0.1:9/hook?key=1",
+    reason: Reason = "exhausted",
+) -> tuple[str, str]:
+    """Make a job whose callback is dead; return it and the delivery."""
+    job_id = await submit(client, callbackUrl=url)
+    assert (await client.post(f"/v1/jobs/{job_id}/cancel")).status_code == 200
+    [claimed] = await claim(services.deliveries, wanted(1, process=new_id("dp", 0, 0)))
+    ended = replace(over(claimed, Bury(reason=reason)), record=json.dumps(RECORD), status=401)
+    assert await services.deliveries.record([ended]) == []
+    return job_id, claimed.id
+
+
+async def run_replays(services: Services) -> None:
+    """Run all replays of deliveries, as a delivery process does but without waiting."""
+    mover = DeliveryMover(
+        services.deliveries,
+        services.replays,
+        ring=services.ring,
+        policy=policy_of(services.settings),
+    )
+    runner = ReplayRunner(
+        store=services.store, replays=services.replays, mover=mover, clock=services.clock
+    )
+    store = services.store.client
+    for _ in range(20):
+        for partition in range(services.replays.partitions):
+            index = f"{partition_prefix(partition)}replaying:delivery"
+            due: dict[Any, float] = dict.fromkeys(await store.zrange(index, 0, -1), 1)
+            if due:
+                await store.zadd(index, due, xx=True)
+            for each in due:
+                name = each.decode()
+                await store.hdel(f"{partition_prefix(partition)}rp:{name}", "pacedAt")
+        await runner.round()
+
+
+async def test_a_dead_letter_tells_why(client: httpx.AsyncClient, services: Services) -> None:
+    job_id, delivery_id = await bury(client, services)
+    answer = await client.get("/v1/dead-letters")
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json()["nextCursor"] is None
+    [found] = answer.json()["items"]
+    attempt = found.pop("lastAttempt")
+    assert found == {
+        "kind": "delivery",
+        "id": delivery_id,
+        "tenant": "acme",
+        "reason": "exhausted",
+        "diedAt": found["diedAt"],
+        "createdAt": found["createdAt"],
+        "jobId": job_id,
+        "jobType": "demo.echo",
+        "event": "job.cancelled",
+        "endpointId": found["endpointId"],
+        "origin": "http://127.0.0.1:9",
+        "url": "http://127.0.0.1:9/hook?***",
+        "attemptCount": 1,
+        "lastStatusCode": 401,
+        "error": None,
+        "_links": {
+            "self": f"{PUBLIC_URL}/v1/deliveries/{delivery_id}",
+            "endpoint": f"{PUBLIC_URL}/v1/endpoints/{found['endpointId']}",
+            "job": f"{PUBLIC_URL}/v1/jobs/{job_id}",
+        },
+    }
+    assert (attempt["outcome"], attempt["statusCode"]) == ("rejected", 401)
+    assert "signature" in attempt["hint"]
+    assert attempt["answer"] == "no such signature"
+
+
+async def test_answers_are_shown_to_operators_only(
+    gateway: Gateway, client: httpx.AsyncClient, services: Services
+) -> None:
+    await bury(client, services)
+    async with await gateway.client(scopes=frozenset({"read"})) as reader:
+        [found] = (await reader.get("/v1/dead-letters")).json()["items"]
+    assert "answer" not in found["lastAttempt"]
+    assert found["lastAttempt"]["hint"]
+
+
+async def test_a_failed_job_is_a_dead_letter(client: httpx.AsyncClient, services: Services) -> None:
+    job_id = await submit(client)
+    await finish(services, job_id, "failed", error="No more paper.", error_code="no_paper")
+    [found] = (await client.get("/v1/dead-letters", params={"kind": "job"})).json()["items"]
+    assert (found["kind"], found["id"], found["jobId"]) == ("job", job_id, job_id)
+    assert (found["reason"], found["error"]) == ("no_paper", "No more paper.")
+    assert (found["jobType"], found["attemptCount"]) == ("demo.echo", 1)
+    assert (found["origin"], found["url"], found["lastAttempt"]) == (None, None, None)
+    assert found["_links"]["self"] == f"{PUBLIC_URL}/v1/jobs/{job_id}"
+    stats = (await client.get("/v1/dead-letters/stats", params={"kind": "job"})).json()
+    assert stats["reasons"] == [{"reason": "no_paper", "count": 1}]
+    assert stats["endpoints"] == [{"endpointId": None, "origin": None, "count": 1}]
+
+
+async def test_pages_go_through_all_of_them(client: httpx.AsyncClient, services: Services) -> None:
+    dead = [
+        (await bury(client, services, f"http://127.0.0.{number % 3 + 1}:9/hook"))[1]
+        for number in range(7)
+    ]
+    found: list[str] = []
+    url = "/v1/dead-letters?limit=2"
+    for _ in range(9):
+        answer = await client.get(url)
+        page = answer.json()
+        assert len(page["items"]) <= 2
+        found += [item["id"] for item in page["items"]]
+        if page["nextCursor"] is None:
+            assert "link" not in answer.headers
+            break
+        url = answer.headers["link"].partition(">")[0].removeprefix("<")
+        assert page["nextCursor"] in url
+        assert "limit=2" in url
+    assert found == dead
+
+
+async def test_a_page_looks_at_so_many_and_leads_on(
+    client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.deadletters.SCAN", 2)
+    for _ in range(4):
+        await bury(client, services)
+    _, last = await bury(client, services, reason="gone")
+    found: list[str] = []
+    query: dict[str, str] = {"reason": "gone"}
+    for _ in range(9):
+        page = (await client.get("/v1/dead-letters", params=query)).json()
+        found += [item["id"] for item in page["items"]]
+        if page["nextCursor"] is None:
+            break
+        query["cursor"] = page["nextCursor"]
+    assert found == [last]
+
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
+        ({}, 3),
+        ({"reason": "gone"}, 1),
+        ({"reason": "poison"}, 0),
+        ({"type": "demo.echo"}, 3),
+        ({"type": "document.analyze"}, 0),
+        ({"endpoint": "http://127.0.0.2:9"}, 1),
+        ({"endpoint": "http://127.0.0.1:9", "reason": "exhausted"}, 2),
+        ({"diedAfter": "2026-01-01T00:00:00Z"}, 3),
+        ({"diedBefore": "2026-01-01T00:00:00Z"}, 0),
+        ({"tenant": "acme"}, 3),
+        ({"tenant": "globex"}, 0),
+        ({"kind": "job"}, 0),
+    ],
+)
+async def test_filters(
+    client: httpx.AsyncClient, services: Services, query: dict[str, str], number: int
+) -> None:
+    for url in ("http://127.0.0.1:9/a", "http://127.0.0.1:9/b"):
+        await bury(client, services, url)
+    await bury(client, services, "http://127.0.0.2:9/c", "gone")
+    listed = (await client.get("/v1/dead-letters", params=query)).json()["items"]
+    stats = (await client.get("/v1/dead-letters/stats", params=query)).json()
+    assert (len(listed), stats["total"], stats["cut"]) == (number, number, False)
+    for name in ("reasons", "endpoints", "types", "ages"):
+        assert sum(each["count"] for each in stats[name]) == number
+
+
+async def test_the_job_and_the_endpoint_are_filters_too(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    job_id, delivery_id = await bury(client, services)
+    await bury(client, services)
+    [found] = (await client.get("/v1/dead-letters", params={"job": job_id})).json()["items"]
+    assert found["id"] == delivery_id
+    query = {"endpoint": found["endpointId"]}
+    assert len((await client.get("/v1/dead-letters", params=query)).json()["items"]) == 2
+
+
+async def test_a_count_that_was_cut_says_so(
+    client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.deadletters.COUNTED", 2)
+    for _ in range(3):
+        await bury(client, services)
+    stats = (await client.get("/v1/dead-letters/stats")).json()
+    assert (stats["total"], stats["cut"]) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"kind": "both"},
+        {"reason": ""},
+        {"limit": "0"},
+        {"limit": "101"},
+        {"cursor": "x"},
+        {"diedAfter": "yesterday"},
+        {"tenant": "A:b"},
+        {"nobody": "knows"},
+        {"endpoint": "x" * 2_049},
+    ],
+)
+async def test_queries_that_cannot_be(client: httpx.AsyncClient, query: dict[str, str]) -> None:
+    problem = assert_problem(
+        await client.get("/v1/dead-letters", params=query), "invalid_parameter"
+    )
+    assert next(iter(query)) in problem["detail"] or "known" in problem["detail"]
+    twice = {name: [value, value] for name, value in query.items()}
+    answer = await client.get("/v1/dead-letters", params=twice)
+    assert_problem(answer, "invalid_parameter")
+    if query.keys() & {"limit", "cursor"}:
+        answer = await client.get("/v1/dead-letters/stats", params=query)
+        assert_problem(answer, "invalid_parameter")
+
+
+# Replays
+
+
+async def create(client: httpx.AsyncClient, **asked: Any) -> dict[str, Any]:
+    answer = await client.post("/v1/replays", json=asked)
+    assert answer.status_code == 202, answer.text
+    made: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == f"{PUBLIC_URL}/v1/replays/{made['id']}"
+    return made
+
+
+async def read(client: httpx.AsyncClient, replay: dict[str, Any]) -> dict[str, Any]:
+    answer = await client.get(f"/v1/replays/{replay['id']}")
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_a_replay_tells_what_was_asked_for_and_how_far_it_is(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    for _ in range(3):
+        await bury(client, services)
+    made = await create(client, filter={"reason": "exhausted", "diedAfter": None}, rate=50)
+    assert made == {
+        "id": made["id"],
+        "kind": "delivery",
+        "action": "replay",
+        "state": "running",
+        "reason": None,
+        "ids": None,
+        "filter": {
+            "reason": "exhausted",
+            "endpoint": None,
+            "type": None,
+            "job": None,
+            "diedAfter": None,
+            "diedBefore": None,
+        },
+        "all": False,
+        "toUrl": None,
+        "rate": 50,
+        "max": None,
+        "dryRun": False,
+        "stopAtFailureRate": None,
+        "createdAt": made["createdAt"],
+        "createdBy": made["createdBy"],
+        "updatedAt": made["createdAt"],
+        "diedBefore": made["createdAt"],
+        "progress": {
+            "total": 3,
+            "examined": 0,
+            "matched": 0,
+            "replayed": 0,
+            "purged": 0,
+            "skipped": {},
+            "attempted": 0,
+            "delivered": 0,
+            "failed": 0,
+            "pending": 0,
+            "dead": 0,
+        },
+        "byReason": {},
+        "failures": [],
+        "_links": {
+            name: f"{PUBLIC_URL}/v1/replays/{made['id']}{path}"
+            for name, path in {"self": "", "cancel": "/cancel", "resume": "/resume"}.items()
+        },
+    }
+    await run_replays(services)
+    done = await read(client, made)
+    assert done["state"] == "completed"
+    assert (done["progress"]["replayed"], done["progress"]["pending"]) == (3, 3)
+    assert done["byReason"] == {"exhausted": 3}
+    [claimed, *_] = await claim(services.deliveries, wanted(1, process="dp-last"))
+    await services.deliveries.record(
+        [replace(over(claimed, Bury(reason="gone")), record=json.dumps(RECORD), status=410)]
+    )
+    failed = await read(client, made)
+    assert (failed["progress"]["failed"], failed["progress"]["dead"]) == (1, 1)
+    told = {each["reason"]: each for each in failed["failures"]}
+    assert told["gone"]["id"] == claimed.id
+    listed = (await client.get("/v1/replays")).json()
+    assert listed == {"items": [failed]}
+
+
+async def test_to_another_url(client: httpx.AsyncClient, services: Services) -> None:
+    _, delivery_id = await bury(client, services)
+    made = await create(client, ids=[delivery_id], toUrl="http://127.0.0.7:9/other?secret=1")
+    shown = "http://127.0.0.7:9/other?***"
+    assert (made["toUrl"], made["ids"], made["all"]) == (shown, 1, False)
+    await run_replays(services)
+    found = (await client.get(f"/v1/deliveries/{delivery_id}")).json()
+    assert (found["url"], found["state"]) == (shown, "pending")
+    key = f"{partition_prefix(partition_of(made['id']))}rp:{made['id']}"
+    kept = await services.store.client.hgetall(key)
+    assert kept
+    assert "secret" not in repr(kept)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://10.0.0.1/", "ftp://client.example/", "https://u:p@client.example/"]
+)
+async def test_another_url_that_may_not_be_used(client: httpx.AsyncClient, url: str) -> None:
+    answer = await client.post("/v1/replays", json={"all": True, "toUrl": url})
+    problem = assert_problem(answer, "invalid_callback_url")
+    assert problem["errors"][0]["pointer"] == "/toUrl"
+    assert (await client.get("/v1/replays")).json() == {"items": []}
+
+
+MSG, JOB = new_id("msg", 0, 0), new_id("job", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pointer"),
+    [
+        ({}, ""),
+        ({"all": True, "ids": [MSG]}, ""),
+        ({"all": True, "filter": {"reason": "gone"}}, ""),
+        ({"all": False}, "/all"),
+        ({"ids": []}, "/ids"),
+        ({"ids": [MSG, MSG]}, "/ids"),
+        ({"ids": [MSG, JOB]}, "/ids/1"),
+        ({"ids": ["msg_99" + "0" * 22]}, "/ids/0"),
+        ({"kind": "job", "ids": [MSG]}, "/ids/0"),
+        ({"ids": [MSG] * 10_001}, "/ids"),
+        ({"filter": {}}, "/filter"),
+        ({"filter": {"reason": ""}}, "/filter/reason"),
+        ({"filter": {"diedAfter": "yesterday"}}, "/filter/diedAfter"),
+        ({"all": True, "rate": 0}, "/rate"),
+        ({"all": True, "max": 0}, "/max"),
+        ({"all": True, "max": 1.5}, "/max"),
+        ({"all": True, "stopAtFailureRate": 0}, "/stopAtFailureRate"),
+        ({"all": True, "stopAtFailureRate": 1.1}, "/stopAtFailureRate"),
+        ({"all": True, "kind": "job", "stopAtFailureRate": 0.5}, "/stopAtFailureRate"),
+        ({"all": True, "action": "purge", "toUrl": "https://a.example/"}, "/toUrl"),
+        ({"all": True, "action": "erase"}, "/action"),
+    ],
+)
+async def test_wishes_that_cannot_be(
+    client: httpx.AsyncClient, asked: Mapping[str, Any], pointer: str
+) -> None:
+    problem = assert_problem(await client.post("/v1/replays", json=asked), "invalid_request")
+    assert problem["errors"][0]["pointer"] == pointer
+
+
+async def test_members_that_nobody_knows(client: httpx.AsyncClient) -> None:
+    for asked in ({"all": True, "more": 1}, {"filter": {"state": "dead"}}):
+        assert_problem(await client.post("/v1/replays", json=asked), "unknown_member")
+
+
+async def test_cancelled_and_resumed(client: httpx.AsyncClient, services: Services) -> None:
+    await bury(client, services)
+    made = await create(client, all=True)
+    path = f"/v1/replays/{made['id']}"
+    for _ in range(2):
+        answer = await client.post(f"{path}/cancel")
+        assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    await run_replays(services)
+    assert (await read(client, made))["progress"]["replayed"] == 0
+    for _ in range(2):
+        answer = await client.post(f"{path}/resume")
+        assert (answer.status_code, answer.json()["state"]) == (202, "running")
+        assert answer.headers["location"] == f"{PUBLIC_URL}{path}"
+    await run_replays(services)
+    assert (await read(client, made))["state"] == "completed"
+    assert_problem(await client.post(f"{path}/cancel"), "replay_not_running")
+    assert_problem(await client.post(f"{path}/resume"), "replay_completed")
+
+
+async def test_other_tenants(
+    gateway: Gateway, client: httpx.AsyncClient, services: Services
+) -> None:
+    _, delivery_id = await bury(client, services)
+    made = await create(client, all=True, dryRun=True)
+    async with await gateway.client("globex") as other:
+        for method, path in (("GET", ""), ("POST", "/cancel"), ("POST", "/resume")):
+            answer = await other.request(method, f"/v1/replays/{made['id']}{path}")
+            assert_problem(answer, "not_found")
+        assert (await other.get("/v1/replays")).json() == {"items": []}
+        assert (await other.get("/v1/dead-letters")).json()["items"] == []
+        theirs = await create(other, all=True)
+        named = await create(other, ids=[delivery_id])
+        await run_replays(services)
+        assert (await read(other, theirs))["progress"]["examined"] == 0
+        assert (await read(other, named))["progress"]["skipped"] == {"unknown": 1}
+    found = (await client.get(f"/v1/deliveries/{delivery_id}")).json()
+    assert found["state"] == "dead"
+
+
+@pytest.mark.parametrize(
+    "replay_id", ["x", "rpl_99" + "0" * 22, "job_00" + "0" * 22, new_id("rpl", 0, 0)]
+)
+async def test_unknown_ones(client: httpx.AsyncClient, replay_id: str) -> None:
+    assert_problem(await client.get(f"/v1/replays/{replay_id}"), "not_found")
+    for step in ("cancel", "resume"):
+        assert_problem(await client.post(f"/v1/replays/{replay_id}/{step}"), "not_found")
+    assert_problem(await client.get("/v1/replays?limit=0"), "invalid_parameter")
+    assert_problem(await client.get("/v1/replays?kind=job"), "invalid_parameter")
+
+
+async def test_who_may_do_what(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    made = await create(client, all=True, dryRun=True)
+    path = f"/v1/replays/{made['id']}"
+    asked = [
+        ("GET", "/v1/dead-letters", "read"),
+        ("GET", "/v1/dead-letters/stats", "read"),
+        ("GET", "/v1/dead-letters?tenant=globex", "admin"),
+        ("GET", "/v1/dead-letters/stats?tenant=globex", "admin"),
+        ("POST", "/v1/replays", "operate"),
+        ("GET", "/v1/replays", "read"),
+        ("GET", path, "read"),
+        ("POST", f"{path}/cancel", "operate"),
+        ("POST", f"{path}/resume", "operate"),
+    ]
+    for method, address, scope in asked:
+        async with gateway.anyone() as anyone:
+            assert_problem(await anyone.request(method, address), "unauthorized")
+        async with await gateway.client(scopes=SCOPES - {scope}) as other:
+            assert_problem(await other.request(method, address), "insufficient_scope")
+
+
+@pytest.mark.parametrize(
+    ("action", "recorded"), [("replay", "replay.create"), ("purge", "dead_letters.purge")]
+)
+async def test_what_is_done_is_in_the_audit_log(
+    client: httpx.AsyncClient, action: str, recorded: str
+) -> None:
+    made = await create(client, all=True, action=action, dryRun=True)
+    for step in ("cancel", "resume"):
+        await client.post(f"/v1/replays/{made['id']}/{step}")
+    records = (await client.get("/v1/admin/audit")).json()["items"]
+    assert [each["action"] for each in records] == ["replay.resume", "replay.cancel", recorded]
+    for each in records:
+        assert (each["target"], each["keyId"]) == (made["id"], made["createdBy"])
+    assert records[-1]["details"] == {
+        "kind": "delivery",
+        "scope": "all",
+        "letters": 0,
+        "dryRun": True,
+        "elsewhere": None,
+    }
+
+
+async def test_another_url_is_bound_as_any_endpoint_is(
+    client: httpx.AsyncClient, services: Services, make_services: MakeServices
+) -> None:
+    _, delivery_id = await bury(client, services)
+    refusing = make_services(GATEWAY_DELIVERY_VERIFY_ENDPOINTS="refuse")
+    few = make_services(GATEWAY_DELIVERY_MAX_ENDPOINTS_PER_TENANT="1")
+    for strict, code in ((refusing, "endpoint_unverified"), (few, "too_many_endpoints")):
+        gateway = Gateway(strict, create_app(strict))
+        async with gateway.anyone(dict(client.headers)) as asking:
+            url = f"http://{services.settings.profile}.example:9{len(code)}/hook"
+            for _ in range(services.settings.store.partitions + 1):
+                answer = await asking.post("/v1/replays", json={"ids": [delivery_id], "toUrl": url})
+                assert_problem(answer, code)
+                if code == "endpoint_unverified":
+                    break
+    assert (await client.get("/v1/replays")).json() == {"items": []}
+
+
+async def test_mirrors_follow_what_operators_say(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    ids = [(await bury(client, services, f"http://127.0.0.{at}:9/x"))[1] for at in range(1, 5)]
+    await create(client, ids=ids, toUrl="http://127.0.0.9:9/elsewhere")
+    await run_replays(services)
+    [own] = [
+        each["id"]
+        for each in (await client.get("/v1/endpoints")).json()["items"]
+        if each["origin"] == "http://127.0.0.9:9"
+    ]
+    assert (await client.post(f"/v1/endpoints/{own}/pause")).status_code == 200
+    assert await claim(services.deliveries, wanted(1, process="dp-paused")) == []
+    assert (await client.post(f"/v1/endpoints/{own}/resume")).status_code == 200
+    claimed = await claim(services.deliveries, wanted(1, process="dp-resumed"))
+    assert sorted(each.id for each in claimed) == sorted(ids)
+    answer = await client.delete(f"/v1/endpoints/{own}")
+    assert_problem(answer, "endpoint_in_use")
+    await services.deliveries.record([over(each, Bury(reason="exhausted")) for each in claimed])
+    assert (await client.delete(f"/v1/endpoints/{own}")).status_code == 204
+    left = [await services.deliveries.read_endpoint(each.endpoint) for each in claimed]
+    assert left == [None] * len(ids)
