@@ -14,7 +14,6 @@ from config.variables import environment
 from gateway.cli.command import CliError, Command
 from gateway.cli.options import as_json, data_dir
 from gateway.cli.output import FAILED, OK, printable, say_json
-from gateway.cli.target import read_run
 
 if TYPE_CHECKING:
     from gateway.cli.findings import Finding
@@ -65,10 +64,10 @@ async def _findings(data_dir: Path) -> AsyncIterator[Finding]:
     from config.settings import SettingsError, load_settings
     from gateway.cli.examination import examine
     from gateway.cli.findings import Finding
+    from gateway.cli.installed import installed
 
     try:
-        environ = surroundings(data_dir)
-        settings = load_settings(environ)
+        settings = load_settings(installed(data_dir))
     except SettingsError as error:
         for problem in error.problems:
             yield Finding("settings", "fault", problem, "see `gateway config show`")
@@ -77,35 +76,6 @@ async def _findings(data_dir: Path) -> AsyncIterator[Finding]:
     async for finding in examine(settings, data_dir):
         yield finding
     yield await asyncio.to_thread(_api, data_dir)
-
-
-def surroundings(data_dir: Path) -> dict[str, str]:
-    """Return the environment, with what `gateway up` fills in for its own where none is named.
-
-    Raises:
-        CliError: the environment names no store, and no `gateway up` runs in `data_dir`.
-    """
-    from config.settings import draft_settings
-
-    environ = environment()
-    draft = draft_settings(environ)
-    if draft.text("store", "url"):
-        return environ
-    record = read_run(data_dir)
-    filled = {
-        "GATEWAY_STORE_URL": record["storeUrl"],
-        "GATEWAY_BROKER_URL": record["brokerUrl"],
-        "GATEWAY_STORE_PARTITIONS": str(record["partitions"]),
-    }
-    if not draft.is_given("profile"):
-        filled["GATEWAY_PROFILE"] = "development"
-    if not draft.text("public_url"):
-        filled["GATEWAY_PUBLIC_URL"] = record["apiUrl"]
-    if not draft.text("artifacts", "url"):
-        filled["GATEWAY_ARTIFACTS_URL"] = (data_dir.resolve() / "artifacts").as_uri()
-    if not draft.text("sealing", "keys") and not draft.text("sealing", "keys_file"):
-        filled["GATEWAY_SEALING_KEYS_FILE"] = str(data_dir / "sealing.key")
-    return environ | filled
 
 
 def _api(data_dir: Path) -> Finding:
