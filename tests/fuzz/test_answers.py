@@ -25,6 +25,7 @@ from tests.delivery.conftest import Receiver, Script
 
 LOOPBACK = Policy(allow_http=True, allow_loopback=True, ports=None)
 BRIEF = Deadlines(dns=0.1, connect=0.5, first_byte=0.1, total=0.15)
+_PATIENCE = 50
 OK = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 PIECES = st.one_of(
@@ -78,7 +79,13 @@ async def _exchanges(pieces: list[bytes], end: str) -> tuple[Exchange, Exchange]
         AiohttpTransport(gate=gate, deadlines=BRIEF) as transport,
     ):
         sender = Sender(transport, SystemClock())
-        return await sender.send(first, {}, b"{}"), await sender.send(second, {}, b"{}")
+        answered = await sender.send(first, {}, b"{}")
+        for _ in range(_PATIENCE):
+            # The deadlines are short, for the sake of the first; a busy machine may miss them.
+            after = await sender.send(second, {}, b"{}")
+            if not isinstance(after.outcome, Unreachable):
+                break
+        return answered, after
 
 
 @asynccontextmanager
