@@ -44,6 +44,7 @@ UNKNOWN = {
     "endpointId": derived_id("ep", 0, "unknown"),
     "fileId": derived_id("file", 0, "unknown"),
     "keyId": derived_id("key", 0, "unknown"),
+    "replayId": derived_id("rpl", 0, "unknown"),
 }
 """Well-formed values of every parameter that nothing stands behind. A parameter that is new is to
 be added here and in `made`."""
@@ -144,12 +145,14 @@ async def made(gateway: Gateway) -> dict[str, dict[str, str]]:
         [owed] = (await client.get(f"/v1/jobs/{called}/deliveries")).json()["items"]
         uploaded = (await client.post("/v1/files", content=b"file of acme")).json()["fileId"]
         key = (await client.post("/v1/admin/keys", json={"scopes": ["read"]})).json()["id"]
+        replay = (await client.post("/v1/replays", json={"all": True})).json()["id"]
     common = {
         "name": ARTIFACT,
         "deliveryId": owed["id"],
         "endpointId": owed["endpointId"],
         "fileId": uploaded,
         "keyId": key,
+        "replayId": replay,
     }
     jobs = {"pending": pending, "completed": done, "erased": erased, "cancelled": called}
     return {state: {**common, "jobId": job_id} for state, job_id in jobs.items()}

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -20,12 +21,19 @@ from tests.running import Gateway, inbox
 _NUMBERS = count()
 
 
+@pytest.fixture(scope="module")
+def servers() -> Iterator[ExitStack]:
+    """What keeps receivers until all tests are over, so that no two have the same port."""
+    with ExitStack() as stack:
+        yield stack
+
+
 @pytest.fixture
-def receiver() -> Iterator[str]:
+def receiver(servers: ExitStack) -> str:
     """Where callbacks are answered with 410, so that each is dead at its first attempt."""
-    with HTTPServer(host="127.0.0.1", port=0) as server:
-        server.expect_request(re.compile("/gone/.*")).respond_with_data(status=410)
-        yield server.url_for("/gone")
+    server = servers.enter_context(HTTPServer(host="127.0.0.1", port=0))
+    server.expect_request(re.compile("/gone/.*")).respond_with_data(status=410)
+    return server.url_for("/gone")
 
 
 @pytest.fixture
