@@ -21,7 +21,7 @@ def installed(data_dir: Path) -> dict[str, str]:
     draft = draft_settings(environ)
     if draft.text("store", "url"):
         return environ
-    record, folder = read_run(data_dir), data_dir.resolve()
+    record, folder = read_run(data_dir, "GATEWAY_STORE_URL"), data_dir.resolve()
     kept = {
         "GATEWAY_STORE_URL": record["storeUrl"],
         "GATEWAY_STORE_PARTITIONS": str(record["partitions"]),

@@ -43,8 +43,14 @@ def find_target(data_dir: Path) -> Target:
     return Target(url=url, key=key)
 
 
-def read_run(data_dir: Path) -> dict[str, Any]:
+def read_run(
+    data_dir: Path, otherwise: str = "GATEWAY_API_URL and GATEWAY_API_KEY"
+) -> dict[str, Any]:
     """Return what a running `gateway up` says of itself.
+
+    Args:
+        data_dir: of that gateway.
+        otherwise: the variables that do as well.
 
     Raises:
         CliError: none runs there.
@@ -55,7 +61,7 @@ def read_run(data_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError, LookupError, TypeError):
         raise CliError(
             f"no gateway runs in {data_dir}: start one with `gateway up`, name its --data-dir, or"
-            " set GATEWAY_API_URL and GATEWAY_API_KEY"
+            f" set {otherwise}"
         ) from None
     return record
 

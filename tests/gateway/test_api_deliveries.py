@@ -152,7 +152,7 @@ def test_every_outcome_is_explained(outcome: Outcome) -> None:
 
 
 def test_hints_are_for_outcomes_that_there_are() -> None:
-    aside = {"lost", "interrupted", "unreadable", "internal_error"}
+    aside = {"lost", "interrupted", "unreadable", "internal_error", "challenge_unanswered"}
     assert HINTS.keys() == {name_of(outcome) for outcome in OUTCOMES} | aside
     assert hint_of("of a later release", None) == ""
 

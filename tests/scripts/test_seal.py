@@ -67,7 +67,12 @@ def status(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, di
 def test_a_rotation_from_its_beginning_to_its_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing: dict[str, object] = {"disabled URLs": {}, "deliveries": {}, "jobs": {}}
+    nothing: dict[str, object] = {
+        "disabled URLs": {},
+        "deliveries": {},
+        "replays": {},
+        "jobs": {},
+    }
     assert status(capsys, "status") == (
         0,
         {"first": "one", "sealed": {"signing secrets": {"one": 3}, **nothing}},
@@ -108,7 +113,7 @@ def test_what_cannot_be_is_a_sentence(
     assert "sealing.keys: must be set" in capsys.readouterr().err
     monkeypatch.delenv("GATEWAY_STORE_URL")
     assert main(["status", "--data-dir", "/nonexistent"]) == 1
-    assert "nothing runs in /nonexistent" in capsys.readouterr().err
+    assert "set GATEWAY_STORE_URL" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [[], ["rotate"], ["status", "x"]])
