@@ -42,14 +42,14 @@ class Backlog:
     made: int = 0
 
     @classmethod
-    async def to(cls, around: Surroundings, ports: Sequence[int]) -> Backlog:
-        """Register an endpoint for each port, of ten tenants in turn."""
+    async def to(cls, around: Surroundings, places: Sequence[str]) -> Backlog:
+        """Register an endpoint for each place, of ten tenants in turn."""
         settings = around.settings()
         deliveries, ring = delivery_store(settings, around.store), key_ring(settings)
         policy = policy_of(settings)
         targets = []
-        for number, port in enumerate(ports):
-            url = f"http://127.0.0.1:{port}/hook"
+        for number, place in enumerate(places):
+            url = f"http://{place}/hook"
             destination = parse_destination(url, policy)
             tenant = f"tenant-{number % _TENANTS}"
             registration = register(tenant, destination, ring, deliveries.partitions)

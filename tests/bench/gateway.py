@@ -96,7 +96,7 @@ async def p3(bench: Bench) -> Figure:
     rate = bench.pick(_CALLBACK_RATE, 50.0)
     async with sink(1) as to:
         await bench.around.empty()
-        url = f"http://127.0.0.1:{to.ports[0]}/hook"
+        url = f"http://{to.places[0]}/hook"
         bench.progress.at("P3", "the gateway starts", 0.1)
         async with whole_gateway(bench.around) as api:
             await _warm_up(bench.around, api, to, url, bench.pick(200, 10))
@@ -171,7 +171,7 @@ async def p5(bench: Bench) -> Figure:
     loop = asyncio.get_running_loop()
     async with sink(1) as to:
         await bench.around.empty()
-        url = f"http://127.0.0.1:{to.ports[0]}/hook"
+        url = f"http://{to.places[0]}/hook"
         bench.progress.at("P5", "the gateway starts", 0.1)
         async with whole_gateway(bench.around) as api:
             await _warm_up(bench.around, api, to, url, bench.pick(50, 5))
@@ -212,6 +212,6 @@ async def _arrivals(
     return list(_results((await to.tell(take=True))["kept"]))
 
 
-def _results(kept: list[tuple[float, int, str]]) -> Iterator[tuple[float, dict[str, Any]]]:
+def _results(kept: list[tuple[float, str, str]]) -> Iterator[tuple[float, dict[str, Any]]]:
     for moment, _, body in kept:
         yield moment, json.loads(body)["data"]["results"]

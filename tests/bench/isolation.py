@@ -29,7 +29,7 @@ async def p7(bench: Bench) -> Figure:
         for number in range(rounds):
             bench.progress.at("P7", f"round {number + 1} of {rounds}", number / rounds)
             await bench.around.empty()
-            backlog = await Backlog.to(bench.around, to.ports)
+            backlog = await Backlog.to(bench.around, to.places)
             *healthy, hanging = backlog.targets
             with bench.around.delivery():
                 # The worst of its kind: one that was good, and so may have many attempts at once.
@@ -37,7 +37,7 @@ async def p7(bench: Bench) -> Figure:
                 await backlog.drained(_DRAIN)
                 await bench.around.settled()
                 calm.append(await _lateness(backlog, healthy, to, seconds))
-                await to.tell(hold=[to.ports[-1]])
+                await to.tell(hold=[to.places[-1]])
                 await backlog.add(queued, body_of(_BODY), [hanging])
                 await bench.around.settled()
                 troubled.append(await _lateness(backlog, healthy, to, seconds))
@@ -92,12 +92,12 @@ async def p9(bench: Bench) -> Figure:
     async with sink(endpoints) as to:
         await bench.around.empty()
         bench.progress.at("P9", f"{at_once} attempts", 0.0)
-        backlog = await Backlog.to(bench.around, to.ports)
+        backlog = await Backlog.to(bench.around, to.places)
         with bench.around.delivery(**variables) as process:
             await backlog.add(bench.pick(100, 4) * endpoints, body_of(_BODY))
             await backlog.drained(_DRAIN)
             idle = resident_bytes(process.pid)
-            await to.tell(hold=list(to.ports))
+            await to.tell(hold=list(to.places))
             await backlog.add(2 * at_once, body_of(_BODY))
 
             async def all_under_way() -> bool:

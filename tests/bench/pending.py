@@ -101,7 +101,7 @@ async def _meter(bench: Bench, around: Surroundings) -> AsyncIterator[_Meter]:
     """Run a sender that has had a success everywhere, so that nothing is held back any more."""
     body = body_of(_BODY)
     async with sink(_ENDPOINTS) as to:
-        backlog = await Backlog.to(around, to.ports)
+        backlog = await Backlog.to(around, to.places)
         with around.delivery() as process:
             await backlog.add(bench.pick(100, 10) * _ENDPOINTS, body)
             await backlog.drained(_DRAIN)

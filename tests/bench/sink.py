@@ -1,14 +1,13 @@
-"""A receiver faster than what it measures: `python -m tests.bench.sink PORTS`, told by lines.
+"""A receiver faster than what it measures: `python -m tests.bench.sink RECEIVERS`, told by lines.
 
-Its own process, on httptools. It prints its ports and that of its control connection as one JSON
-line, and ends with its standard input. Over the control connection it is told, one JSON line each,
-and answers with one:
+Its own process, on httptools. It prints its places as one JSON line, and ends with its standard
+input. There it is told, one JSON line each, and answers each with one:
 
     {"reset": true}            count from nothing
-    {"hold": [port, ...]}      answer these ports no more; those before are answered now
+    {"hold": [place, ...]}     answer these places no more; those before are answered now
     {"keep": true}             keep what arrives, with the instant, from now on
     {"look": true}             {"count": n, "held": n, "marks": [[count, monotonic s], ...]}
-    {"take": true}             {"kept": [[monotonic s, port, body], ...]}, and keep no longer
+    {"take": true}             {"kept": [[monotonic s, place, body], ...]}, and keep no longer
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ class Sink:
 
     count: int = 0
     marks: list[tuple[int, float]] = field(default_factory=list)
-    holding: frozenset[int] = frozenset()
+    holding: frozenset[str] = frozenset()
     held: list[Receiving] = field(default_factory=list)
     keeping: bool = False
-    kept: list[tuple[float, int, str]] = field(default_factory=list)
+    kept: list[tuple[float, str, str]] = field(default_factory=list)
 
     def received(self, by: Receiving) -> None:
-        """Count a request, and answer it unless its port is held."""
+        """Count a request, and answer it unless its place is held."""
         self.count += 1
         if self.count % _MARK_EACH == 0:
             self.marks.append((self.count, time.monotonic()))
         if self.keeping and len(self.kept) < _MOST_KEPT:
-            self.kept.append((time.monotonic(), by.port, b"".join(by.body).decode()))
-        if by.port in self.holding:
+            self.kept.append((time.monotonic(), by.place, b"".join(by.body).decode()))
+        if by.place in self.holding:
             self.held.append(by)
         else:
             by.answer()
@@ -57,8 +56,8 @@ class Sink:
         match wish:
             case {"reset": True}:
                 self.count, self.marks, self.kept = 0, [], []
-            case {"hold": list(ports)}:
-                self.holding = frozenset(ports)
+            case {"hold": list(places)}:
+                self.holding = frozenset(places)
                 for each in self.held:
                     each.answer()
                 self.held = []
@@ -82,7 +81,7 @@ class Receiving(asyncio.Protocol):
         self._sink = sink
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self.port = 0
+        self.place = ""
         self.body: list[bytes] = []
 
     @property
@@ -93,7 +92,8 @@ class Receiving(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast(asyncio.Transport, transport)
-        self.port = transport.get_extra_info("sockname")[1]
+        host, port = transport.get_extra_info("sockname")
+        self.place = f"{host}:{port}"
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """End."""
@@ -125,29 +125,25 @@ class Receiving(asyncio.Protocol):
             self._transport.write(_ANSWER)
 
 
-async def _control(sink: Sink, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while line := await reader.readline():
-        writer.write(json.dumps(sink.told(json.loads(line))).encode() + b"\n")
-        await writer.drain()
-    writer.close()
-
-
-async def _serve(ports: int) -> None:
+async def _serve(receivers: int) -> None:
     loop = asyncio.get_running_loop()
     sink = Sink()
-    opened = []
-    for _ in range(ports):
-        server = await loop.create_server(partial(Receiving, sink), "127.0.0.1", 0, backlog=1_024)
-        opened.append(server.sockets[0].getsockname()[1])
+    places = []
+    for number in range(receivers):
+        # A host each, since attempts are bounded per host.
+        host = f"127.0.{1 + number // 250}.{1 + number % 250}"
+        server = await loop.create_server(partial(Receiving, sink), host, 0, backlog=1_024)
+        places.append(f"{host}:{server.sockets[0].getsockname()[1]}")
+    _say({"places": places})
+    told = asyncio.StreamReader()
+    await loop.connect_read_pipe(partial(asyncio.StreamReaderProtocol, told), sys.stdin)
+    while line := await told.readline():
+        _say(sink.told(json.loads(line)))
 
-    async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _control(sink, reader, writer)
 
-    told = await asyncio.start_server(control, "127.0.0.1", 0)
-    line = {"ports": opened, "control": told.sockets[0].getsockname()[1]}
-    sys.stdout.write(json.dumps(line) + "\n")
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":

@@ -218,12 +218,10 @@ class SinkHandle:
     """The sink, in its own process.
 
     Attributes:
-        ports: each of them one receiver.
-        pid: its process.
+        places: `host:port` of each receiver.
     """
 
-    ports: Sequence[int]
-    pid: int
+    places: Sequence[str]
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
@@ -239,22 +237,21 @@ class SinkHandle:
 
 
 @asynccontextmanager
-async def sink(ports: int) -> AsyncIterator[SinkHandle]:
+async def sink(receivers: int) -> AsyncIterator[SinkHandle]:
     """Run a sink inside the block."""
     process = await asyncio.create_subprocess_exec(
-        *_python("tests.bench.sink", str(ports)),
+        *_python("tests.bench.sink", str(receivers)),
         cwd=ROOT,
         env={**environment(), "PYTHONPATH": str(ROOT)},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        limit=2**30,
     )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         said = json.loads(await process.stdout.readline())
-        reader, writer = await asyncio.open_connection("127.0.0.1", said["control"], limit=2**30)
-        yield SinkHandle(ports=said["ports"], pid=process.pid, reader=reader, writer=writer)
-        writer.close()
+        yield SinkHandle(places=said["places"], reader=process.stdout, writer=process.stdin)
     finally:
         process.stdin.close()
         await process.wait()

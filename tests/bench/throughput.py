@@ -58,7 +58,7 @@ async def bare_round(to: SinkHandle, body: bytes, count: int) -> Round:
         stdout=asyncio.subprocess.PIPE,
     )
     given = {
-        "urls": [f"http://127.0.0.1:{port}/hook" for port in to.ports],
+        "urls": [f"http://{place}/hook" for place in to.places],
         "body": body.decode(),
         "count": count,
         "concurrency": _CONCURRENCY,
@@ -70,7 +70,7 @@ async def bare_round(to: SinkHandle, body: bytes, count: int) -> Round:
 
 async def delivery_round(around: Surroundings, to: SinkHandle, body: bytes, count: int) -> Round:
     """Let a delivery process send what waits for it, signed, and record it."""
-    backlog = await Backlog.to(around, to.ports)
+    backlog = await Backlog.to(around, to.places)
     await backlog.add(count, body)
     await to.tell(reset=True)
     with around.delivery(GATEWAY_DELIVERY_CONCURRENCY=str(_CONCURRENCY)) as process:
@@ -161,7 +161,7 @@ async def p2(bench: Bench) -> Figure:
 
 
 async def _naive_round(around: Surroundings, to: SinkHandle, body: bytes, count: int) -> float:
-    await asyncio.to_thread(_enqueue_naive, around.soft_url, to.ports, body, count)
+    await asyncio.to_thread(_enqueue_naive, around.soft_url, to.places, body, count)
     await to.tell(reset=True)
     command = [sys.executable, "-m", "dramatiq", "tests.bench.naive"]
     sizes = ["--processes", "1", "--threads", str(_NAIVE_THREADS)]
@@ -175,15 +175,15 @@ async def _naive_round(around: Surroundings, to: SinkHandle, body: bytes, count:
     return rate_of(marks, count)
 
 
-def _enqueue_naive(url: str, ports: Sequence[int], body: bytes, count: int) -> None:
+def _enqueue_naive(url: str, places: Sequence[str], body: bytes, count: int) -> None:
     with Redis.from_url(url) as client:
         broker = make_broker(client)
         for number in range(count):
-            place = f"http://127.0.0.1:{ports[number % len(ports)]}/hook"
+            target = f"http://{places[number % len(places)]}/hook"
             message: Message[None] = Message(
                 queue_name="default",
                 actor_name="deliver",
-                args=(place, body.decode()),
+                args=(target, body.decode()),
                 kwargs={},
                 options={},
             )
