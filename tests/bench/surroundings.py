@@ -208,8 +208,6 @@ def _environ(
         "GATEWAY_ARTIFACTS_URL": (folder / "artifacts").as_uri(),
         "GATEWAY_SEALING_KEYS": "bench:" + base64.b64encode(random_bytes(32)).decode(),
         "GATEWAY_BOOTSTRAP_API_KEY": API_KEY,
-        # Its receivers are ports of one host, and stand for hosts of their own.
-        "GATEWAY_DELIVERY_HOST_LIMIT": "100000",
     }
 
 
