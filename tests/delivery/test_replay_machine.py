@@ -211,9 +211,11 @@ class ReplayMachine(RuleBasedStateMachine):
                 self.batches.append(Pending(replay, partition, batch))
                 return
 
-    @precondition(lambda self: self.batches)
     @rule(number=st.integers(0, 100), times=st.integers(1, 2))
     def move_a_batch_at_last(self, number: int, times: int) -> None:
+        # Whether there is one hangs on the store's time, which is no condition for a rule.
+        if not self.batches:
+            return
         late = self.batches[number % len(self.batches)]
         for _ in range(times):
             self.do(self.mover.move(late.replay, late.partition, late.batch))
