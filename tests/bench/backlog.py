@@ -42,8 +42,10 @@ class Backlog:
     made: int = 0
 
     @classmethod
-    async def to(cls, around: Surroundings, places: Sequence[str]) -> Backlog:
-        """Register an endpoint for each place, of ten tenants in turn."""
+    async def to(
+        cls, around: Surroundings, places: Sequence[str], tenants: int = _TENANTS
+    ) -> Backlog:
+        """Register an endpoint for each place, of so many tenants in turn."""
         settings = around.settings()
         deliveries, ring = delivery_store(settings, around.store), key_ring(settings)
         policy = policy_of(settings)
@@ -51,7 +53,7 @@ class Backlog:
         for number, place in enumerate(places):
             url = f"http://{place}/hook"
             destination = parse_destination(url, policy)
-            tenant = f"tenant-{number % _TENANTS}"
+            tenant = f"tenant-{number % tenants}"
             registration = register(tenant, destination, ring, deliveries.partitions)
             await deliveries.register_endpoint(registration)
             targets.append(Target(endpoint=registration.id, tenant=tenant, url=url))

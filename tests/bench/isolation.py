@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 from tests.bench.backlog import Backlog, Target, body_of
-from tests.bench.bench import Bench, open_loop
+from tests.bench.bench import Bench
+from tests.bench.lateness import Schedule, lateness
 from tests.bench.machine import resident_bytes
 from tests.bench.report import Figure
 from tests.bench.samples import described, ratios
@@ -36,11 +36,11 @@ async def p7(bench: Bench) -> Figure:
                 await backlog.add(bench.pick(100, 10) * (_HEALTHY + 1), body_of(_BODY))
                 await backlog.drained(_DRAIN)
                 await bench.around.settled()
-                calm.append(await _lateness(backlog, healthy, to, seconds))
+                calm.append(await _late(backlog, healthy, to, seconds))
                 await to.tell(hold=[to.places[-1]])
                 await backlog.add(queued, body_of(_BODY), [hanging])
                 await bench.around.settled()
-                troubled.append(await _lateness(backlog, healthy, to, seconds))
+                troubled.append(await _late(backlog, healthy, to, seconds))
                 await to.tell(hold=[])
     without, with_it = ([described(each)["p99"] for each in lists] for lists in (calm, troubled))
     ratio = ratios(with_it, without)
@@ -63,22 +63,13 @@ def _middle(values: list[float]) -> float:
     return described(values)["p50"]
 
 
-async def _lateness(
+async def _late(
     backlog: Backlog, targets: list[Target], to: SinkHandle, seconds: float
 ) -> list[float]:
-    """Return how many ms after it was due each callback arrived, sent on an open schedule."""
-    numbers = iter(range(10**9))
     await to.tell(keep=True)
-
-    async def add(due: float) -> None:
-        target = targets[next(numbers) % len(targets)]
-        await backlog.add_one(target, body_of(_BODY, due=due))
-
-    await open_loop(rate=_RATE, seconds=seconds, act=add)
+    await Schedule(backlog, targets, _RATE).run(seconds)
     await backlog.drained(_DRAIN, targets)
-    kept = (await to.tell(take=True))["kept"]
-    bodies = [(moment, json.loads(body)["data"]) for moment, _, body in kept]
-    return [1e3 * (moment - data["due"]) for moment, data in bodies if "due" in data]
+    return await lateness(to)
 
 
 async def p9(bench: Bench) -> Figure:

@@ -5,6 +5,7 @@ input. There it is told, one JSON line each, and answers each with one:
 
     {"reset": true}            count from nothing
     {"hold": [place, ...]}     answer these places no more; those before are answered now
+    {"fail": [place, ...]}     answer 500 from these places, 200 from all others
     {"keep": true}             keep what arrives, with the instant, from now on
     {"look": true}             {"count": n, "held": n, "marks": [[count, monotonic s], ...]}
     {"take": true}             {"kept": [[monotonic s, place, body], ...]}, and keep no longer
@@ -23,7 +24,8 @@ from typing import Any, cast
 import httptools
 import uvloop
 
-_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+_TAKEN = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+_FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"
 _MARK_EACH = 50
 _MOST_KEPT = 1_000_000
 
@@ -35,6 +37,7 @@ class Sink:
     count: int = 0
     marks: list[tuple[int, float]] = field(default_factory=list)
     holding: frozenset[str] = frozenset()
+    failing: frozenset[str] = frozenset()
     held: list[Receiving] = field(default_factory=list)
     keeping: bool = False
     kept: list[tuple[float, str, str]] = field(default_factory=list)
@@ -49,7 +52,7 @@ class Sink:
         if by.place in self.holding:
             self.held.append(by)
         else:
-            by.answer()
+            by.answer(taken=by.place not in self.failing)
 
     def told(self, wish: dict[str, Any]) -> dict[str, Any]:
         """Do as a control line says; return the answer."""
@@ -59,8 +62,10 @@ class Sink:
             case {"hold": list(places)}:
                 self.holding = frozenset(places)
                 for each in self.held:
-                    each.answer()
+                    each.answer(taken=True)
                 self.held = []
+            case {"fail": list(places)}:
+                self.failing = frozenset(places)
             case {"keep": True}:
                 self.kept, self.keeping = [], True
             case {"take": True}:
@@ -119,10 +124,10 @@ class Receiving(asyncio.Protocol):
         """Take it as received."""
         self._sink.received(self)
 
-    def answer(self) -> None:
-        """Answer 200, unless the sender has gone."""
+    def answer(self, *, taken: bool) -> None:
+        """Answer 200 or 500, unless the sender has gone."""
         if self._transport is not None:
-            self._transport.write(_ANSWER)
+            self._transport.write(_TAKEN if taken else _FAILED)
 
 
 async def _serve(receivers: int) -> None:
