@@ -61,7 +61,7 @@ class JsonFormatter(logging.Formatter):
             line["logger"] = record.name
         for name, value in vars(record).items():
             if name not in _STANDARD:
-                line.setdefault(name, _plain(value, MAX_DEPTH))
+                line.setdefault(name, _cut(value) if type(value) is str else _plain(value))
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = _cut(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
             line["trace"] = _cut(self.formatException(record.exc_info))
@@ -120,7 +120,7 @@ def _message(record: logging.LogRecord) -> str:
         return f"{record.msg} {record.args!r}"
 
 
-def _plain(value: object, depth: int) -> object:
+def _plain(value: object, depth: int = MAX_DEPTH) -> object:
     """`value` as JSON can hold it, bounded."""
     match value:
         case str():

@@ -162,7 +162,7 @@ class DeliveryWorker:
         # Whoever comes first in a round gets what is left over; the order turns so that it is not
         # always one.
         turn = self._sequences[due[0]] % len(due)
-        room = self._room()
+        room = self._at_once()
         share, rest = divmod(room, len(due))
         unproven, odd = divmod(min(room, self._slots.free_for_unproven), len(due))
         return {
@@ -227,6 +227,14 @@ class DeliveryWorker:
         if self._backlog and wait <= 0 and room < self._enough:
             return _GATHER
         return wait
+
+    def _at_once(self) -> int:
+        """Return how many to claim now: half of what there is room for, unless that is little.
+
+        What is claimed first is attempted while the store hands out the rest.
+        """
+        room = self._room()
+        return min(room, max(self._enough, room // 2))
 
     def _room(self) -> int:
         """Return how many more may be claimed: the free slots, unless as many results wait."""
