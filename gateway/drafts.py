@@ -20,7 +20,8 @@ from gateway.jobcontext import FileRef
 from gateway.jobtypes import InputInvalid, JobType, Registry, UnknownJobType, file_refs
 from gateway.ownership import unverified_rate
 from gateway.problems import Problem
-from gateway.schemas import CallbackRequest, SubmitRequest, pointer
+from gateway.schemas.body import pointer
+from gateway.schemas.jobs import CallbackRequest, SubmitRequest
 
 MAX_FILES = 100
 """How many files the input of a job may name."""

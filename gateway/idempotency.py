@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from gateway.models import StoredFile
 from gateway.problems import Problem
-from gateway.schemas import SubmitRequest
+from gateway.schemas.jobs import SubmitRequest
 from gateway.strict_json import canonical
 
 _BARE = re.compile(r"[\x20-\x7e]{1,255}", re.ASCII)

@@ -19,7 +19,7 @@ from gateway.drafts import destination_of
 from gateway.errors import Fault
 from gateway.failed import JOB_TAG, TYPE_TAG
 from gateway.problems import Problem
-from gateway.schemas import LetterFilter, ReplayRequest
+from gateway.schemas.replays import LetterFilter, ReplayRequest
 from gateway.urls import Urls
 
 _FAULTS_TOLD = 20

@@ -21,7 +21,7 @@ from gateway.errors import Fault
 from gateway.jobcontext import FileRef
 from gateway.jobtypes import DefinitionError, JobType, Registry, UnknownJobType
 from gateway.problems import Problem
-from gateway.schemas import SubmitRequest, parse_submit
+from gateway.schemas.jobs import SubmitRequest, parse_submit
 
 CALLBACK_URL = "callbackUrl"
 """The one member of the body that is not the input's."""

@@ -11,7 +11,7 @@ from config import ids
 from config.clock import SECOND
 from gateway.jobcontext import artifact_uri
 from gateway.models import Callback, Job, StoredFile
-from gateway.schemas import Event
+from gateway.schemas.jobs import Event
 
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 KEPT = 86_400 * SECOND

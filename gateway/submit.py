@@ -26,7 +26,7 @@ from gateway.idempotency import fingerprint
 from gateway.models import Callback, Job, StoredFile, View, callback_row, compact
 from gateway.problems import Problem
 from gateway.reading import read_job
-from gateway.schemas import CallbackRequest
+from gateway.schemas.jobs import CallbackRequest
 from gateway.store import JobStore, KeyClaim
 from gateway.uploads import check_complete, discard
 

@@ -32,7 +32,8 @@ from gateway.ownership import unverified_rate
 from gateway.problems import Problem
 from gateway.reading import read_endpoint, unknown_endpoint
 from gateway.resource import json_response, resource
-from gateway.schemas import EndpointChange, parse_endpoint, parse_endpoint_change
+from gateway.schemas.body import parse
+from gateway.schemas.endpoints import EndpointChange, EndpointRequest
 from gateway.services import Services
 from gateway.urls import Urls
 
@@ -65,7 +66,7 @@ class EndpointsApi:
         services = self._services
         limits = services.settings.api
         value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
-        destination = destination_of(parse_endpoint(value).url, self._policy, "/url")
+        destination = destination_of(parse(EndpointRequest, value).url, self._policy, "/url")
         registration = register(
             principal.tenant,
             destination,
@@ -112,7 +113,7 @@ class EndpointsApi:
         principal = await self._access.principal(request, "operate")
         limits = self._services.settings.api
         value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
-        wish = parse_endpoint_change(value)
+        wish = parse(EndpointChange, value)
         endpoint = await self._find(request, principal)
         change = self._change(endpoint, wish)
         await self._services.audit.record(

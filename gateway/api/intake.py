@@ -19,7 +19,7 @@ from gateway.idempotency import parse_key
 from gateway.models import StoredFile, View
 from gateway.preferences import parse_preferences
 from gateway.problems import Problem
-from gateway.schemas import SubmitRequest
+from gateway.schemas.jobs import SubmitRequest
 from gateway.services import Services
 from gateway.store import JobStore
 from gateway.submit import Submitted, Submitter

@@ -26,7 +26,7 @@ from gateway.preferences import parse_preferences
 from gateway.problems import Problem
 from gateway.reading import read_job
 from gateway.resource import json_response, matches, resource
-from gateway.schemas import SubmitRequest, parse_submit
+from gateway.schemas.jobs import SubmitRequest, parse_submit
 from gateway.services import Services
 from gateway.submit import Submitted
 from gateway.uploads import read_request, store_files

@@ -23,7 +23,8 @@ from gateway.keys import START, KeyStore, Place, Tenant
 from gateway.listing import make_cursor, parse_cursor, parse_limit, parse_parameters
 from gateway.problems import Problem
 from gateway.resource import json_response, resource
-from gateway.schemas import parse_key_request, parse_tenant
+from gateway.schemas.body import parse
+from gateway.schemas.keys import KeyRequest, TenantRequest
 from gateway.services import Services
 from gateway.urls import Urls
 
@@ -53,7 +54,7 @@ class KeysApi:
     async def create_key(self, request: Request) -> Response:
         """`POST /v1/admin/keys`: 201 with a fresh key, which is shown this once."""
         principal = await self._access.principal(request, "admin")
-        wanted = parse_key_request(await self._body(request))
+        wanted = parse(KeyRequest, await self._body(request))
         now = self._clock.now()
         if wanted.expires_at is not None and wanted.expires_at <= now:
             fault = Fault("/expiresAt", "must lie in the future")
@@ -110,7 +111,7 @@ class KeysApi:
     async def create_tenant(self, request: Request) -> Response:
         """`POST /v1/admin/tenants`: 201 with the tenant, 200 when it existed."""
         principal = await self._access.principal(request, "admin")
-        wanted = parse_tenant(await self._body(request))
+        wanted = parse(TenantRequest, await self._body(request))
         await self._audit.record(
             request, principal, "tenant.create", wanted.id, tenant=wanted.id, name=wanted.name
         )

@@ -12,7 +12,8 @@ from gateway.api.sending import is_sent, place_at
 from gateway.bodies import read_optional_json
 from gateway.reading import read_endpoint, unknown_endpoint
 from gateway.resource import resource
-from gateway.schemas import parse_verification
+from gateway.schemas.body import parse
+from gateway.schemas.endpoints import VerifyRequest
 from gateway.services import Services
 from gateway.urls import Urls
 
@@ -35,10 +36,11 @@ class OwnershipApi:
         principal = await self._access.principal(request, "operate")
         services = self._services
         limits = services.settings.api
-        wanted = parse_verification(
+        wanted = parse(
+            VerifyRequest,
             await read_optional_json(
                 request, limit=limits.body_limit_bytes, depth=limits.json_depth
-            )
+            ),
         )
         endpoint = await read_endpoint(
             services.deliveries, request.path_params["endpoint_id"], tenant=principal.tenant

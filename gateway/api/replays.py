@@ -30,7 +30,7 @@ from gateway.ownership import unverified_rate
 from gateway.problems import Problem
 from gateway.replays import document, wish_of
 from gateway.resource import json_response, resource
-from gateway.schemas import parse_replay
+from gateway.schemas.replays import parse_replay
 from gateway.services import Services
 from gateway.urls import Urls
 

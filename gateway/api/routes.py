@@ -23,7 +23,7 @@ from gateway.multipart import Multipart, Part
 from gateway.problems import Problem
 from gateway.resource import resource
 from gateway.routes import JobRoute, job_routes, relocated, route_body_kind, submission
-from gateway.schemas import pointer
+from gateway.schemas.body import pointer
 from gateway.services import Services
 from gateway.submit import Submitted
 from gateway.uploads import discard, store_part

@@ -20,7 +20,8 @@ from gateway.models import compact
 from gateway.reading import read_endpoint, unknown_endpoint
 from gateway.resource import resource
 from gateway.samples import Samples
-from gateway.schemas import SampleRequest, parse_sample
+from gateway.schemas.body import parse
+from gateway.schemas.endpoints import SampleRequest
 from gateway.services import Services
 from gateway.urls import Urls
 
@@ -46,10 +47,11 @@ class SamplesApi:
         """`POST /v1/endpoints/{id}/test`: 202 with the delivery, which gets one attempt."""
         principal = await self._access.principal(request, "operate")
         limits, deliveries = self._services.settings.api, self._services.deliveries
-        wanted = parse_sample(
+        wanted = parse(
+            SampleRequest,
             await read_optional_json(
                 request, limit=limits.body_limit_bytes, depth=limits.json_depth
-            )
+            ),
         )
         endpoint = await read_endpoint(
             deliveries, request.path_params["endpoint_id"], tenant=principal.tenant

@@ -26,7 +26,7 @@ from gateway.idempotency import parse_key
 from gateway.problems import Problem
 from gateway.reading import read_endpoint, unknown_endpoint
 from gateway.resource import json_response, resource
-from gateway.schemas import RotateRequest, parse_rotation
+from gateway.schemas.endpoints import RotateRequest, parse_rotation
 from gateway.services import Services
 
 _NO_STORE = {"Cache-Control": "no-store"}

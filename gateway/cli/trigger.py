@@ -17,7 +17,7 @@ from gateway.cli.receivers import signed
 if TYPE_CHECKING:
     from delivery.models import Scheme
     from delivery.outcomes import Exchange, Outcome
-    from gateway.schemas import Event
+    from gateway.schemas.jobs import Event
 
 _EVENTS = ("job.completed", "job.failed", "job.cancelled", "job.expiring", "job.started")
 _PUBLIC_URL = "https://gateway.example"
@@ -112,7 +112,7 @@ def _fresh(scheme: Scheme) -> dict[str, str]:
 def _sample(event: Event, scheme: Scheme) -> bytes:
     from gateway.documents import event_body
     from gateway.samples import Samples
-    from gateway.schemas import layout_of
+    from gateway.schemas.jobs import layout_of
     from gateway.urls import Urls
 
     job = Samples(at=SystemClock().now() - _LIFE, metadata={"sample": True}).of(event)

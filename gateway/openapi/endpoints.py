@@ -18,7 +18,7 @@ from gateway.openapi.operations import (
     links,
     path_parameter,
 )
-from gateway.schemas import EndpointChange, EndpointRequest
+from gateway.schemas.endpoints import EndpointChange, EndpointRequest
 
 TAG = "Endpoints"
 

@@ -18,7 +18,7 @@ from gateway.openapi.models import (
 )
 from gateway.openapi.operations import Content, Example, Parameter
 from gateway.ownership import VERIFICATION, challenge_body
-from gateway.schemas import Event
+from gateway.schemas.jobs import Event
 
 _SAYS: Mapping[Event, str] = {
     "job.completed": "The job is done, and has results.",

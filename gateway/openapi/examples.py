@@ -19,7 +19,7 @@ from gateway.models import Callback, CallbackState, Job, Payload, View, callback
 from gateway.openapi.operations import Example
 from gateway.problems import Problem, render
 from gateway.samples import KEPT, SAMPLE_JOB_ID, Samples
-from gateway.schemas import Event
+from gateway.schemas.jobs import Event
 from gateway.urls import Urls
 
 AT = 1_795_500_000 * SECOND

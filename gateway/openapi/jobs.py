@@ -24,7 +24,7 @@ from gateway.openapi.operations import (
     path_parameter,
 )
 from gateway.openapi.streams import APPLIED, PREFER, waited
-from gateway.schemas import SubmitRequest
+from gateway.schemas.jobs import SubmitRequest
 
 TAG = "Jobs"
 

@@ -20,7 +20,7 @@ from gateway.openapi.operations import (
     links,
     path_parameter,
 )
-from gateway.schemas import KeyRequest, TenantRequest
+from gateway.schemas.keys import KeyRequest, TenantRequest
 
 TAG = "Administration"
 

@@ -20,7 +20,7 @@ from gateway.auth import Scope
 from gateway.jobtypes import Isolation
 from gateway.models import Priority, Status
 from gateway.problems import PROBLEMS
-from gateway.schemas import Event
+from gateway.schemas.jobs import Event
 
 Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """RFC 3339 in UTC with milliseconds."""

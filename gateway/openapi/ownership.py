@@ -17,7 +17,7 @@ from gateway.openapi.operations import (
 )
 from gateway.openapi.samples import sent_once
 from gateway.ownership import VERIFICATION
-from gateway.schemas import VerifyRequest
+from gateway.schemas.endpoints import VerifyRequest
 
 _TEXT = """\
 Sends the event `endpoint.verification`, signed as callbacks are, with a random text in

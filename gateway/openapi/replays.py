@@ -24,7 +24,7 @@ from gateway.openapi.operations import (
     path_parameter,
 )
 from gateway.replays import document
-from gateway.schemas import ReplayRequest
+from gateway.schemas.replays import ReplayRequest
 
 TAG = "Replays"
 

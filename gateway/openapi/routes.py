@@ -16,7 +16,7 @@ from gateway.openapi.operations import JSON, Content, Example, Operation
 from gateway.openapi.streams import PREFER, waited
 from gateway.routes import CALLBACK_URL as CALLBACK_MEMBER
 from gateway.routes import JobRoute
-from gateway.schemas import CallbackUrl
+from gateway.schemas.body import CallbackUrl
 
 TAG = "Routes"
 

@@ -18,7 +18,7 @@ from gateway.openapi.operations import (
     json_answer,
     links,
 )
-from gateway.schemas import SampleRequest
+from gateway.schemas.endpoints import SampleRequest
 
 
 def operations(examples: Examples) -> tuple[Operation, ...]:

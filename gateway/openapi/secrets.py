@@ -17,7 +17,7 @@ from gateway.openapi.operations import (
     Parameter,
     json_answer,
 )
-from gateway.schemas import RotateRequest
+from gateway.schemas.endpoints import RotateRequest
 
 _SECRET = "whsec_bm90IGEgc2VjcmV0LCBvbmx5IHdoYXQgb25lIGxvb2tz"  # noqa: S105
 _NEWER = "whsec_bm90IGEgc2VjcmV0IGVpdGhlciwgYnV0IG5ld2VyIQ=="

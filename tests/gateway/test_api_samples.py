@@ -14,7 +14,7 @@ from delivery.models import Bury, Claimed, Deliver
 from delivery.sealing import KeyRing
 from gateway.auth import SCOPES
 from gateway.models import Payload
-from gateway.schemas import Event
+from gateway.schemas.jobs import Event
 from gateway.services import Services
 from tests.delivery.replaying import dead_letters
 from tests.delivery.test_store import claim, over, wanted

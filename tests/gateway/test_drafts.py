@@ -16,7 +16,7 @@ from gateway.drafts import MAX_FILES, Draft, Drafter
 from gateway.jobcontext import FileRef, JobContext, JobModel
 from gateway.jobtypes import Registry, job_type
 from gateway.problems import Problem
-from gateway.schemas import parse_submit
+from gateway.schemas.jobs import parse_submit
 from tests.gateway.conftest import SEALING
 
 ACME = Principal(tenant="acme", scopes=SCOPES, key_id="key_1")

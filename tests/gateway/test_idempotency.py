@@ -9,7 +9,7 @@ import pytest
 from gateway.idempotency import fingerprint, parse_key
 from gateway.models import StoredFile
 from gateway.problems import Problem
-from gateway.schemas import parse_submit
+from gateway.schemas.jobs import parse_submit
 
 
 @pytest.mark.parametrize(

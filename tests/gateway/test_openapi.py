@@ -26,7 +26,7 @@ from gateway.models import Job, Payload, StoredFile
 from gateway.openapi.examples import CALLBACK_URL, FILE_ID
 from gateway.ownership import VERIFICATION, challenge_body
 from gateway.problems import PROBLEMS
-from gateway.schemas import Event
+from gateway.schemas.jobs import Event
 from gateway.urls import Urls
 from tests.gateway.conftest import PUBLIC_URL, Gateway, MakeServices
 from tests.gateway.in_force import put_in_force

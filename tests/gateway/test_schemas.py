@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from config.clock import SECOND
 from gateway.problems import Problem
-from gateway.schemas import DEFAULT_EVENTS, SubmitRequest, parse_endpoint, parse_submit, pointer
+from gateway.schemas import body
+from gateway.schemas.body import pointer
+from gateway.schemas.endpoints import EndpointRequest
+from gateway.schemas.jobs import DEFAULT_EVENTS, SubmitRequest, parse_submit
 
 GOOD: dict[str, Any] = {"type": "demo.echo", "input": {"payload": 1}}
 URL = {"callbackUrl": "https://receiver.example/"}
@@ -143,9 +146,9 @@ def test_what_is_the_same_request() -> None:
 
 
 def test_an_endpoint_is_a_url() -> None:
-    assert parse_endpoint({"url": "https://h.example/"}).url == "https://h.example/"
+    assert body.parse(EndpointRequest, {"url": "https://h.example/"}).url == "https://h.example/"
     with pytest.raises(Problem, match="unknown_member"):
-        parse_endpoint({"url": "https://h.example/", "secret": "mine"})
+        body.parse(EndpointRequest, {"url": "https://h.example/", "secret": "mine"})
 
 
 @given(st.lists(st.text()))

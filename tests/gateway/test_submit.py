@@ -20,7 +20,7 @@ from gateway.drafts import Draft, Drafter
 from gateway.idempotency import fingerprint
 from gateway.models import StoredFile, View
 from gateway.problems import Problem
-from gateway.schemas import parse_submit
+from gateway.schemas.jobs import parse_submit
 from gateway.services import Services
 from gateway.store import JobStore
 from gateway.submit import Submitted, Submitter

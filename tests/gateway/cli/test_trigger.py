@@ -14,7 +14,7 @@ from pytest_httpserver import HTTPServer
 from delivery.signing import generate_secret
 from gateway.cli.trigger import trigger
 from gateway.receiving import verify, verify_x_signature
-from gateway.schemas import Event
+from gateway.schemas.jobs import Event
 from tests.gateway.cli.conftest import Cli
 from tests.running import Inbox, inbox
 
