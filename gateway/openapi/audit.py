@@ -5,7 +5,7 @@ from __future__ import annotations
 from config.clock import rfc3339
 from gateway.openapi.examples import AT, identifier
 from gateway.openapi.keys import KEY_ID, TAG
-from gateway.openapi.models import AuditList
+from gateway.openapi.models.audit import AuditList
 from gateway.openapi.operations import CURSOR, LIMIT, NEXT_LINK, Operation, json_answer
 
 _TEXT = """\

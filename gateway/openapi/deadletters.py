@@ -12,7 +12,7 @@ from gateway.deadletters import Kind
 from gateway.listing import make_cursor
 from gateway.openapi.deliveries import DELIVERY_ID
 from gateway.openapi.examples import AT, CALLBACK_URL, JOB_ID, Examples, identifier
-from gateway.openapi.letters import DeadLetterList, DeadLetterStats
+from gateway.openapi.models.deadletters import DeadLetterList, DeadLetterStats
 from gateway.openapi.operations import (
     CURSOR,
     LIMIT,

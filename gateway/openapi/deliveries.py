@@ -7,7 +7,7 @@ from typing import Any
 from config.clock import SECOND, rfc3339
 from gateway.api.deliveries import attempt_document
 from gateway.openapi.examples import AT, CALLBACK_URL, JOB_ID, Examples, identifier
-from gateway.openapi.models import DeliveryDocument, DeliveryList
+from gateway.openapi.models.deliveries import DeliveryDocument, DeliveryList
 from gateway.openapi.operations import Operation, json_answer, links, path_parameter
 
 TAG = "Deliveries"

@@ -6,7 +6,7 @@ from typing import Any
 
 from config.clock import rfc3339
 from gateway.openapi.examples import AT, CALLBACK_URL, Examples, identifier
-from gateway.openapi.models import EndpointDocument, EndpointList
+from gateway.openapi.models.endpoints import EndpointDocument, EndpointList
 from gateway.openapi.operations import (
     JSON_BODY_PROBLEMS,
     LOCATION,

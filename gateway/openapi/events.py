@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from delivery.notices import Event as OperatorNotice
 from gateway.openapi.examples import AT, Examples, identifier
-from gateway.openapi.models import (
+from gateway.openapi.models.events import (
     ChallengeAnswer,
     FlatEvent,
     JobEvent,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from config.clock import SECOND, rfc3339
 from gateway.openapi.examples import AT, FILE_ID, Examples
 from gateway.openapi.jobs import bytes_answers
-from gateway.openapi.models import FileDocument
+from gateway.openapi.models.files import FileDocument
 from gateway.openapi.operations import (
     BYTES,
     IF_NONE_MATCH,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.jobtypes import JobType
 from gateway.openapi.examples import JOB_ID, Examples, parts_of, submissions
-from gateway.openapi.models import JobDocument
+from gateway.openapi.models.jobs import JobDocument
 from gateway.openapi.operations import (
     BYTES,
     ETAG,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from config.clock import rfc3339
 from gateway.openapi.examples import AT, Examples, identifier
-from gateway.openapi.models import KeyDocument, KeyList, NewKey, TenantDocument, TenantList
+from gateway.openapi.models.keys import KeyDocument, KeyList, NewKey, TenantDocument, TenantList
 from gateway.openapi.operations import (
     CURSOR,
     JSON_BODY_PROBLEMS,

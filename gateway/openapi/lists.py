@@ -8,7 +8,7 @@ from config.clock import SECOND, rfc3339
 from gateway.listing import MAX_LIMIT, make_cursor
 from gateway.models import Status
 from gateway.openapi.examples import AT, JOB_ID, Examples
-from gateway.openapi.models import JobList
+from gateway.openapi.models.jobs import JobList
 from gateway.openapi.operations import (
     CURSOR,
     LIMIT,

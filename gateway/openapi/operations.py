@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from gateway.auth import Scope
+from gateway.listing import DEFAULT_LIMIT, MAX_LIMIT
 
 Method = Literal["get", "post", "put", "patch", "delete"]
 Schema = type[BaseModel] | Mapping[str, Any]
@@ -206,7 +207,7 @@ LIMIT = Parameter(
     name="limit",
     where="query",
     text="How many at the most.",
-    schema={"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
+    schema={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     example=20,
 )
 CURSOR = Parameter(name="cursor", where="query", text="`nextCursor` of the page before.")

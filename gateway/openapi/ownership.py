@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.openapi.deliveries import DELIVERY_ID
 from gateway.openapi.endpoints import ENDPOINT, ENDPOINT_ID, TAG
 from gateway.openapi.examples import CALLBACK_URL, Examples
-from gateway.openapi.models import DeliveryDocument
+from gateway.openapi.models.deliveries import DeliveryDocument
 from gateway.openapi.operations import (
     JSON_BODY_PROBLEMS,
     LOCATION,

@@ -11,7 +11,7 @@ from delivery.sealing import KeyRing
 from gateway.api.deliveries import HINTS
 from gateway.openapi.deliveries import DELIVERY_ID
 from gateway.openapi.examples import AT, Examples, identifier
-from gateway.openapi.letters import ReplayDocument, ReplayList
+from gateway.openapi.models.replays import ReplayDocument, ReplayList
 from gateway.openapi.operations import (
     JSON_BODY_PROBLEMS,
     LIMIT,

@@ -8,7 +8,7 @@ from config.clock import rfc3339
 from gateway.openapi.deliveries import DELIVERY_ID
 from gateway.openapi.endpoints import ENDPOINT, ENDPOINT_ID, TAG
 from gateway.openapi.examples import AT, CALLBACK_URL, Examples
-from gateway.openapi.models import DeliveryDocument
+from gateway.openapi.models.deliveries import DeliveryDocument
 from gateway.openapi.operations import (
     JSON_BODY_PROBLEMS,
     LOCATION,

@@ -7,7 +7,7 @@ from typing import Any
 from config.clock import SECOND, rfc3339
 from gateway.openapi.endpoints import ENDPOINT, TAG
 from gateway.openapi.examples import AT
-from gateway.openapi.models import SecretDocument
+from gateway.openapi.models.secrets import SecretDocument
 from gateway.openapi.operations import (
     JSON_BODY_PROBLEMS,
     Content,

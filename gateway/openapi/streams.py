@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from config.clock import SECOND, rfc3339
 from gateway.openapi.examples import AT, JOB_ID, TICKET, Examples
-from gateway.openapi.models import JobDocument, TicketDocument
+from gateway.openapi.models.jobs import JobDocument, TicketDocument
 from gateway.openapi.operations import (
     LOCATION,
     TEXT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.openapi.models import TypeList
+from gateway.openapi.models.jobtypes import TypeList
 from gateway.openapi.operations import (
     ETAG,
     IF_NONE_MATCH,
