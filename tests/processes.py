@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
@@ -37,8 +37,12 @@ def program(name: str, purpose: str) -> str:
     """Return the path of a program; a test that misses it fails in CI and is skipped elsewhere."""
     found = shutil.which(name)
     if found is None:
-        reason = f"there is no `{name}` on the PATH to run {purpose} with"
-        if environment().get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"there is no `{name}` on the PATH to run {purpose} with")
     return found
+
+
+def missing(reason: str) -> NoReturn:
+    """End a test for want of a tool: a failure in CI, and elsewhere skipped."""
+    if environment().get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
