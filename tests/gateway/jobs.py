@@ -15,6 +15,7 @@ from gateway.work import End, Ended
 from tests.gateway.conftest import PUBLIC_URL
 
 ECHO: dict[str, Any] = {"type": "demo.echo", "input": {"payload": 1}}
+REPORT = b"%PDF-1.7 " + bytes(range(256))
 
 
 async def submit(client: httpx.AsyncClient, **more: object) -> str:
@@ -77,3 +78,14 @@ def assert_problem(answer: httpx.Response, code: str) -> dict[str, Any]:
     assert body["instance"].startswith(PUBLIC_URL)
     assert "ticket=" not in body["instance"]
     return body
+
+
+async def finish_report(client: httpx.AsyncClient, services: Services) -> str:
+    """Finish a job whose result is `REPORT`; return the URL of that."""
+    job_id = await submit(client)
+    file = await save(services, job_id, "report.pdf", REPORT)
+    results = {"resultUrl": "artifact:report.pdf"}
+    await finish(services, job_id, results=results, artifacts={"report.pdf": file})
+    answer = await client.get(f"/v1/jobs/{job_id}/result")
+    url: str = answer.json()["results"]["resultUrl"]
+    return url

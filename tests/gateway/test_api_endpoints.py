@@ -15,7 +15,7 @@ from gateway.app import create_app
 from gateway.auth import Scope
 from gateway.services import Services
 from tests.delivery.test_store import claim, over, wanted
-from tests.gateway.conftest import Gateway, MakeServices
+from tests.gateway.conftest import PUBLIC_URL, Gateway, MakeServices
 from tests.gateway.jobs import ECHO, assert_problem, submit
 
 CALLBACK = "https://receiver.example/hook"
@@ -276,3 +276,51 @@ async def test_a_job_with_one_endpoint_too_many_is_refused(
         assert taken.status_code == 202
         async with await gateway.client(tenant="other") as other:
             assert (await other.post("/v1/jobs", json=job)).status_code == 202
+
+
+async def test_endpoints(gateway: Gateway, client: httpx.AsyncClient) -> None:
+    url = {"url": "https://receiver.example/hook"}
+    made = await client.post("/v1/endpoints", json=url)
+    assert made.status_code == 201
+    endpoint = made.json()
+    assert endpoint["origin"] == "https://receiver.example"
+    assert made.headers["location"] == f"{PUBLIC_URL}/v1/endpoints/{endpoint['id']}"
+    again = await client.post("/v1/endpoints", json={"url": "https://receiver.example/other"})
+    assert (again.status_code, again.json()) == (200, endpoint)
+    assert (await client.get(f"/v1/endpoints/{endpoint['id']}")).json() == endpoint
+    assert (await client.get("/v1/endpoints")).json() == {"items": [endpoint]}
+    secret = await client.get(f"/v1/endpoints/{endpoint['id']}/secret")
+    assert secret.json()["secret"].startswith("whsec_")
+    assert secret.headers["cache-control"] == "no-store"
+    async with await gateway.client(tenant="other") as other:
+        assert_problem(await other.get(f"/v1/endpoints/{endpoint['id']}"), "not_found")
+        assert_problem(await other.get(f"/v1/endpoints/{endpoint['id']}/secret"), "not_found")
+        assert (await other.get("/v1/endpoints")).json() == {"items": []}
+
+
+async def test_a_job_registers_its_endpoint(client: httpx.AsyncClient) -> None:
+    await submit(client, callbackUrl="http://127.0.0.1:9000/hook")
+    [endpoint] = (await client.get("/v1/endpoints")).json()["items"]
+    assert endpoint["origin"] == "http://127.0.0.1:9000"
+    same = await client.post("/v1/endpoints", json={"url": "http://127.0.0.1:9000/"})
+    assert same.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"url": "https://169.254.169.254/"}, "invalid_callback_url"),
+        ({"url": "redis"}, "invalid_callback_url"),
+        ({}, "invalid_request"),
+        ({"url": "https://h.example/", "x": 1}, "unknown_member"),
+    ],
+)
+async def test_endpoints_that_are_refused(
+    client: httpx.AsyncClient, body: dict[str, object], code: str
+) -> None:
+    assert_problem(await client.post("/v1/endpoints", json=body), code)
+
+
+@pytest.mark.parametrize("endpoint_id", ["x", "ep_99" + "0" * 22, "ep_00" + "0" * 22])
+async def test_unknown_endpoints(client: httpx.AsyncClient, endpoint_id: str) -> None:
+    assert_problem(await client.get(f"/v1/endpoints/{endpoint_id}"), "not_found")
