@@ -15,12 +15,11 @@ from delivery.errors import DestinationRefused, HeaderRefused
 from delivery.headers import validate_custom_headers
 from delivery.sealing import KeyRing
 from gateway.auth import Principal
-from gateway.errors import Fault
+from gateway.faults import Fault, pointer
 from gateway.jobcontext import FileRef
 from gateway.jobtypes import InputInvalid, JobType, Registry, UnknownJobType, file_refs
 from gateway.ownership import unverified_rate
 from gateway.problems import Problem
-from gateway.schemas.body import pointer
 from gateway.schemas.jobs import CallbackRequest, SubmitRequest
 
 MAX_FILES = 100

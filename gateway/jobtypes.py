@@ -25,7 +25,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
-from gateway.errors import Fault, GatewayError, details_of
+from gateway.errors import GatewayError
+from gateway.faults import Fault, details_of, fault_of, step
 from gateway.jobcontext import FileRef, JobContext
 
 PROFILES = frozenset({"development", "production"})
@@ -284,7 +285,7 @@ def file_refs(value: object, pointer: str = "") -> dict[str, FileRef]:
             return {}
     found: dict[str, FileRef] = {}
     for key, member in members.items():
-        found |= file_refs(member, f"{pointer}/{_escape(key)}")
+        found |= file_refs(member, f"{pointer}{step(key)}")
     return found
 
 
@@ -370,16 +371,4 @@ def _faults(error: ValidationError) -> list[Fault]:
     details = details_of(error)
     if not details:
         return [Fault("", f"has {error.error_count()} faults: too many to be listed")]
-    return [
-        Fault(_pointer(detail["loc"]), detail["msg"].removeprefix("Value error, "))
-        for detail in details
-    ]
-
-
-def _pointer(location: Iterable[int | str]) -> str:
-    return "".join(f"/{_escape(str(step))}" for step in location)
-
-
-def _escape(step: str) -> str:
-    """Escape one step of a JSON pointer (RFC 6901, section 3)."""
-    return step.replace("~", "~0").replace("/", "~1")
+    return [fault_of(detail) for detail in details]

@@ -17,7 +17,7 @@ from delivery.endpoints import Endpoint, url_hash
 from delivery.models import Message
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.models import compact
 from gateway.problems import Problem
 

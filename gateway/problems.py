@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.errors import MAX_FAULTS, Fault, GatewayError
+from gateway.errors import GatewayError
+from gateway.faults import MAX_FAULTS, Fault
 
 
 @dataclass(frozen=True, slots=True)

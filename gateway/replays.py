@@ -16,8 +16,8 @@ from gateway.auth import Principal
 from gateway.deadletters import PREFIXES, make_filter
 from gateway.documents import instant, shown_url
 from gateway.drafts import destination_of
-from gateway.errors import Fault
 from gateway.failed import JOB_TAG, TYPE_TAG
+from gateway.faults import Fault
 from gateway.problems import Problem
 from gateway.schemas.replays import LetterFilter, ReplayRequest
 from gateway.urls import Urls

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 
 from config.settings import Settings, default_routes
 from gateway.bodies import JSON, Kind, body_kind
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.jobcontext import FileRef
 from gateway.jobtypes import DefinitionError, JobType, Registry, UnknownJobType
 from gateway.problems import Problem

@@ -20,7 +20,7 @@ from delivery.errors import TooManyEndpoints
 from delivery.sealing import KeyRing
 from gateway.artifacts import ArtifactError, ArtifactStore, input_path, job_prefix
 from gateway.drafts import Draft, too_many_endpoints
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.files import FileStore
 from gateway.idempotency import fingerprint
 from gateway.models import Callback, Job, StoredFile, View, callback_row, compact

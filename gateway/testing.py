@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from gateway.artifacts import ArtifactStore, output_path
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.jobcontext import Artifact, FileInfo, FileRef, JobCancelled, artifact_uri
 from gateway.jobtypes import InputInvalid, JobType, file_refs
 

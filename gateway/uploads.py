@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from gateway.artifacts import ArtifactError, ArtifactStore, ArtifactTooLarge, input_path, job_prefix
 from gateway.bodies import MULTIPART, limited
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.models import StoredFile
 from gateway.multipart import Multipart, Part
 from gateway.problems import Problem

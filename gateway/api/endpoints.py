@@ -27,7 +27,7 @@ from gateway.auth import Principal
 from gateway.bodies import read_json
 from gateway.documents import instant
 from gateway.drafts import destination_of, too_many_endpoints
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.ownership import unverified_rate
 from gateway.problems import Problem
 from gateway.reading import read_endpoint, unknown_endpoint

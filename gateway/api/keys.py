@@ -18,7 +18,7 @@ from gateway.access import Access
 from gateway.auth import TENANT, ApiKey, make_key
 from gateway.bodies import read_json
 from gateway.documents import instant
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.keys import START, KeyStore, Place, Tenant
 from gateway.listing import make_cursor, parse_cursor, parse_limit, parse_parameters
 from gateway.problems import Problem

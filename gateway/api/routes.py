@@ -17,13 +17,12 @@ from gateway.artifacts import ArtifactStore, input_path
 from gateway.auth import Principal
 from gateway.bodies import JSON, boundary_of, limited, parse_json
 from gateway.drafts import Draft
-from gateway.errors import Fault
+from gateway.faults import Fault, pointer
 from gateway.models import StoredFile
 from gateway.multipart import Multipart, Part
 from gateway.problems import Problem
 from gateway.resource import resource
 from gateway.routes import JobRoute, job_routes, relocated, route_body_kind, submission
-from gateway.schemas.body import pointer
 from gateway.services import Services
 from gateway.submit import Submitted
 from gateway.uploads import discard, store_part

@@ -9,7 +9,7 @@ from delivery.endpoints import Endpoint, Registration, register
 from delivery.models import Message, Scheme
 from gateway.api.deliveries import delivery_document
 from gateway.drafts import destination_of
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.problems import Problem
 from gateway.reading import unknown_endpoint
 from gateway.resource import json_response

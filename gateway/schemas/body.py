@@ -6,7 +6,7 @@ optional one may be null, as the job document writes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 
 from config.clock import parse_rfc3339
-from gateway.errors import Fault, details_of
+from gateway.faults import Fault, details_of, fault_of
 from gateway.problems import Problem
 
 _LAST_INSTANT = parse_rfc3339("9999-12-31T23:59:59.999999Z")
@@ -72,20 +72,9 @@ def parse(model: type[BodyT], value: Any) -> BodyT:
     if not errors:
         raise Problem("invalid_request", f"the body has {number} faults: too many to be listed")
     unknown = [each for each in errors if each["type"] == "extra_forbidden"]
-    faults = [_fault(each["loc"], each["msg"], each["type"]) for each in unknown or errors]
+    faults = [fault_of(each) for each in unknown or errors]
     code = "unknown_member" if unknown else "invalid_request"
     raise Problem(code, summary_of(faults, unknown=bool(unknown)), faults=faults)
-
-
-def _fault(path: Sequence[str | int], message: str, kind: str) -> Fault:
-    match kind:
-        case "missing":
-            detail = "is required"
-        case "extra_forbidden":
-            detail = "is not a member of this object"
-        case _:
-            detail = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    return Fault(pointer(path), detail)
 
 
 def summary_of(faults: Sequence[Fault], *, unknown: bool = False) -> str:
@@ -95,8 +84,3 @@ def summary_of(faults: Sequence[Fault], *, unknown: bool = False) -> str:
     if unknown:
         return f"{first.pointer} is not a member this request can have{rest}"
     return f"{first.pointer or 'the body'} {first.detail}{rest}"
-
-
-def pointer(path: Iterable[str | int]) -> str:
-    """Return the JSON pointer (RFC 6901) that leads along `path`."""
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)

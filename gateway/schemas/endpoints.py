@@ -11,7 +11,7 @@ from delivery.endpoints import MAX_DISABLED_URLS
 from delivery.errors import SecretError
 from delivery.models import Scheme
 from delivery.signing import check_secret
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.models import Payload
 from gateway.problems import Problem
 from gateway.schemas.body import Body, CallbackUrl, parse

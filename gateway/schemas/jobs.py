@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from delivery.models import Scheme
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.models import Payload, Priority
 from gateway.problems import Problem
 from gateway.schemas.body import NULLABLE_INSTANT, Body, CallbackUrl, instant, parse

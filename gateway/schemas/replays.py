@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from delivery.replays import MAX_NAMED
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.problems import Problem
 from gateway.schemas.body import Body, CallbackUrl, NullableInstant, Text, parse, summary_of
 

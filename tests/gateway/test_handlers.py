@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.jobcontext import (
     Artifact,
     FileRef,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import problems
-from gateway.errors import Fault
+from gateway.faults import Fault
 from gateway.problems import PROBLEMS, Problem, page_of, render
 
 PAGE = "https://gateway.example/problems/x"

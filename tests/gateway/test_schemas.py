@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.clock import SECOND
+from gateway.faults import Fault, pointer
 from gateway.problems import Problem
 from gateway.schemas import body
-from gateway.schemas.body import pointer
 from gateway.schemas.endpoints import EndpointRequest
 from gateway.schemas.jobs import DEFAULT_EVENTS, SubmitRequest, parse_submit
 
@@ -130,7 +130,7 @@ def test_a_body_that_is_no_object(body: object) -> None:
     with pytest.raises(Problem) as caught:
         parse_submit(body, metadata_limit=100)
     assert caught.value.code == "invalid_request"
-    assert caught.value.faults[0].pointer == ""
+    assert caught.value.faults == (Fault("", "must be an object"),)
 
 
 def test_every_fault_is_named() -> None:
