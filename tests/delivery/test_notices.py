@@ -52,10 +52,11 @@ async def notices(store: Store, deliveries: DeliveryStore, operator: Operator) -
 
 
 class Attempts:
-    """Claims what is due and records what is said to have come of it."""
+    """Claims what is due, records what is said to have come of it, and sees what is to be told."""
 
-    def __init__(self, deliveries: DeliveryStore) -> None:
+    def __init__(self, deliveries: DeliveryStore, store: Store) -> None:
         self._deliveries = deliveries
+        self._store = store
         self._sequence = 0
 
     async def claim(self) -> list[Claimed]:
@@ -70,19 +71,24 @@ class Attempts:
         assert not await self._deliveries.record(attempts)
         return attempts
 
+    async def exhaust(self, host: str = "a.example", tenant: str = "t1") -> str:
+        """Let a new delivery die, and all that is due; return its identifier."""
+        [dead] = await enqueue(self._deliveries, host, tenant=tenant)
+        await self.bury("exhausted")
+        return dead
+
+    async def waiting(self) -> list[dict[str, Any]]:
+        """Return the notices of all partitions."""
+        found: list[dict[str, Any]] = []
+        for partition in range(self._deliveries.partitions):
+            key = f"{partition_prefix(partition)}operator:notices"
+            found += [json.loads(each) for each in await self._store.client.lrange(key, 0, -1)]
+        return found
+
 
 @pytest.fixture
-def attempts(deliveries: DeliveryStore) -> Attempts:
-    return Attempts(deliveries)
-
-
-async def waiting(store: Store, partitions: int) -> list[dict[str, Any]]:
-    """Return the notices of all partitions."""
-    found: list[dict[str, Any]] = []
-    for partition in range(partitions):
-        key = f"{partition_prefix(partition)}operator:notices"
-        found += [json.loads(each) for each in await store.client.lrange(key, 0, -1)]
-    return found
+def attempts(deliveries: DeliveryStore, store: Store) -> Attempts:
+    return Attempts(deliveries, store)
 
 
 async def test_a_death_is_told_with_why(
@@ -132,7 +138,6 @@ async def test_a_url_that_is_gone_is_told_once_and_what_it_takes_along_is_not(
     operator: Operator,
     deliveries: DeliveryStore,
     attempts: Attempts,
-    store: Store,
     partitions: int,
 ) -> None:
     first, second = await enqueue(deliveries, "a.example", 2)
@@ -140,7 +145,7 @@ async def test_a_url_that_is_gone_is_told_once_and_what_it_takes_along_is_not(
     other = message(endpoint, "/other")
     await deliveries.enqueue(other)
     await attempts.bury("gone", status=410)
-    told = await waiting(store, partitions)
+    told = await attempts.waiting()
     assert [(each["event"], each["delivery"]) for each in told if each["delivery"] == first] == [
         ("endpoint.disabled", first),
         ("delivery.exhausted", first),
@@ -154,66 +159,55 @@ async def test_a_url_that_is_gone_is_told_once_and_what_it_takes_along_is_not(
     dead = await deliveries.read(late)
     assert dead is not None
     assert dead.reason == "disabled"
-    assert len(await waiting(store, partitions)) == len(told)
+    assert len(await attempts.waiting()) == len(told)
     await notices.move(operator)
     assert len(await attempts.claim()) == len(told)
 
 
 async def test_a_manual_attempt_that_finds_a_url_gone_tells_of_it(
-    notices: Notices, deliveries: DeliveryStore, attempts: Attempts, store: Store, partitions: int
+    notices: Notices, deliveries: DeliveryStore, attempts: Attempts
 ) -> None:
-    [dead] = await enqueue(deliveries, "a.example")
-    await attempts.bury("exhausted")
+    dead = await attempts.exhaust()
     await deliveries.redeliver(dead, "wish")
     await attempts.bury("gone", status=410)
-    events = [each["event"] for each in await waiting(store, partitions)]
+    events = [each["event"] for each in await attempts.waiting()]
     assert events == ["delivery.exhausted", "endpoint.disabled"]
 
 
 async def test_nothing_is_told_of_the_operators_own_endpoint(
-    notices: Notices,
-    operator: Operator,
-    deliveries: DeliveryStore,
-    attempts: Attempts,
-    store: Store,
-    partitions: int,
+    notices: Notices, operator: Operator, deliveries: DeliveryStore, attempts: Attempts
 ) -> None:
-    await enqueue(deliveries, "a.example")
-    await attempts.bury("exhausted")
+    await attempts.exhaust()
     await notices.move(operator)
     [died] = await attempts.bury("gone", status=410)
     assert (await deliveries.read(died.id)) is not None
-    assert await waiting(store, partitions) == []
+    assert await attempts.waiting() == []
     # A callback of anybody's that goes to the same origin for the same tenant is no exception.
-    await enqueue(deliveries, "operator.example", tenant="ops")
-    await attempts.bury("exhausted")
-    assert await waiting(store, partitions) == []
+    await attempts.exhaust("operator.example", tenant="ops")
+    assert await attempts.waiting() == []
     # Another tenant's endpoint is another endpoint.
-    await enqueue(deliveries, "operator.example", tenant="t1")
-    await attempts.bury("exhausted")
-    assert len(await waiting(store, partitions)) == 1
+    await attempts.exhaust("operator.example")
+    assert len(await attempts.waiting()) == 1
 
 
 async def test_without_an_operator_nothing_is_kept(
-    notices: Notices, deliveries: DeliveryStore, attempts: Attempts, store: Store, partitions: int
+    notices: Notices, deliveries: DeliveryStore, attempts: Attempts, store: Store
 ) -> None:
-    await enqueue(deliveries, "a.example")
-    await attempts.bury("exhausted")
-    assert len(await waiting(store, partitions)) == 1
+    await attempts.exhaust()
+    assert len(await attempts.waiting()) == 1
     await Notices(store, deliveries, None, RING).begin()
-    assert await waiting(store, partitions) == []
-    await enqueue(deliveries, "a.example")
-    await attempts.bury("exhausted")
-    assert await waiting(store, partitions) == []
+    assert await attempts.waiting() == []
+    await attempts.exhaust()
+    assert await attempts.waiting() == []
 
 
 async def test_a_record_that_runs_twice_tells_once(
-    notices: Notices, deliveries: DeliveryStore, attempts: Attempts, store: Store, partitions: int
+    notices: Notices, deliveries: DeliveryStore, attempts: Attempts
 ) -> None:
     await enqueue(deliveries, "a.example")
     recorded = await attempts.bury("gone")
     assert not await deliveries.record(recorded)
-    assert len(await waiting(store, partitions)) == 2
+    assert len(await attempts.waiting()) == 2
 
 
 async def test_moved_twice_is_one_delivery(
@@ -222,10 +216,8 @@ async def test_moved_twice_is_one_delivery(
     deliveries: DeliveryStore,
     attempts: Attempts,
     store: Store,
-    partitions: int,
 ) -> None:
-    [dead] = await enqueue(deliveries, "a.example")
-    await attempts.bury("exhausted")
+    dead = await attempts.exhaust()
     key = f"{partition_prefix(partition_of(dead))}operator:notices"
     kept = await store.client.lrange(key, 0, -1)
     await notices.move(operator)
@@ -233,7 +225,7 @@ async def test_moved_twice_is_one_delivery(
     await store.client.rpush(key, *kept)
     assert await notices.move(operator) == 1
     assert len(await attempts.claim()) == 1
-    assert await waiting(store, partitions) == []
+    assert await attempts.waiting() == []
     # A death after a replay is another one.
     await replay(deliveries, [dead])
     await attempts.bury("exhausted")
@@ -260,7 +252,6 @@ async def test_one_that_cannot_be_read_holds_up_no_other(
     deliveries: DeliveryStore,
     attempts: Attempts,
     store: Store,
-    partitions: int,
 ) -> None:
     [dead] = await enqueue(deliveries, "a.example")
     key = f"{partition_prefix(partition_of(dead))}operator:notices"
@@ -268,32 +259,26 @@ async def test_one_that_cannot_be_read_holds_up_no_other(
     await attempts.bury("exhausted")
     await notices.move(operator)
     assert len(await attempts.claim()) == 1
-    assert await waiting(store, partitions) == []
+    assert await attempts.waiting() == []
 
 
 async def test_an_endpoint_that_was_removed_is_made_again(
-    notices: Notices,
-    operator: Operator,
-    deliveries: DeliveryStore,
-    attempts: Attempts,
-    store: Store,
-    partitions: int,
+    notices: Notices, operator: Operator, attempts: Attempts, store: Store, partitions: int
 ) -> None:
     mine = registration("operator.example", partitions, "ops").id
     await store.client.delete(f"{partition_prefix(partition_of(mine))}ep:{mine}")
-    await enqueue(deliveries, "a.example")
-    await attempts.bury("exhausted")
+    await attempts.exhaust()
     await notices.move(operator)
     assert len(await attempts.claim()) == 1
 
 
 async def test_what_goes_on_is_not_told(
-    notices: Notices, deliveries: DeliveryStore, attempts: Attempts, store: Store, partitions: int
+    notices: Notices, deliveries: DeliveryStore, attempts: Attempts
 ) -> None:
     await enqueue(deliveries, "a.example", 6)
     failed = [over(each, Retry(delay=1), breaker="bad") for each in await attempts.claim()]
     assert not await deliveries.record(failed)
-    assert await waiting(store, partitions) == [], "an open breaker disables nothing"
+    assert await attempts.waiting() == [], "an open breaker disables nothing"
 
 
 def test_a_url_that_may_not_be_called_is_refused() -> None:
