@@ -14,6 +14,8 @@ from config.settings import environment
 from config.store import Store, connect
 from tests.processes import eventually
 
+pytest_plugins = ["tests.gateway.served"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningStores:
