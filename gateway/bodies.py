@@ -12,6 +12,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from config.sections import ApiSettings
 from gateway.problems import Problem
 from gateway.strict_json import StrictJsonError, loads
 
@@ -71,7 +72,7 @@ async def limited(request: Request, limit: int) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def read_json(request: Request, *, limit: int, depth: int) -> Any:
+async def read_json(request: Request, limits: ApiSettings) -> Any:
     """Return the value in a JSON body.
 
     Raises:
@@ -81,12 +82,12 @@ async def read_json(request: Request, *, limit: int, depth: int) -> Any:
     if body_kind(request.headers) != "json":
         raise Problem("unsupported_media_type", f"this address takes {JSON}")
     data = bytearray()
-    async for chunk in limited(request, limit):
+    async for chunk in limited(request, limits.body_limit_bytes):
         data += chunk
-    return parse_json(bytes(data), depth=depth)
+    return parse_json(bytes(data), depth=limits.json_depth)
 
 
-async def read_optional_json(request: Request, *, limit: int, depth: int) -> Any:
+async def read_optional_json(request: Request, limits: ApiSettings) -> Any:
     """Return the value in a JSON body; an empty object where there is no body at all.
 
     Raises:
@@ -96,7 +97,7 @@ async def read_optional_json(request: Request, *, limit: int, depth: int) -> Any
     # Without either header a request has no body (RFC 9112, section 6.3).
     if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
         return {}
-    return await read_json(request, limit=limit, depth=depth)
+    return await read_json(request, limits)
 
 
 def parse_json(data: bytes, *, depth: int) -> Any:

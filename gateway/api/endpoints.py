@@ -65,7 +65,7 @@ class EndpointsApi:
         principal = await self._access.principal(request, "submit")
         services = self._services
         limits = services.settings.api
-        value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
+        value = await read_json(request, limits)
         destination = destination_of(parse(EndpointRequest, value).url, self._policy, "/url")
         registration = register(
             principal.tenant,
@@ -112,7 +112,7 @@ class EndpointsApi:
         """`PATCH /v1/endpoints/{id}`: its rate, its bound, the URLs that are disabled."""
         principal = await self._access.principal(request, "operate")
         limits = self._services.settings.api
-        value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
+        value = await read_json(request, limits)
         wish = parse(EndpointChange, value)
         endpoint = await self._find(request, principal)
         change = self._change(endpoint, wish)

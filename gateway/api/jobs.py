@@ -83,7 +83,7 @@ class JobsApi:
         self, request: Request, principal: Principal, key: str | None
     ) -> Submitted:
         limits = self._settings
-        value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
+        value = await read_json(request, limits)
         draft = await self._intake.draft(request, principal, self._parse(value))
         return await self._intake.submit(draft, {}, key)
 

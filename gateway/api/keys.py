@@ -137,7 +137,7 @@ class KeysApi:
 
     async def _body(self, request: Request) -> Any:
         limits = self._limits
-        return await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
+        return await read_json(request, limits)
 
     def _page(
         self, path: str, given: dict[str, str], items: list[dict[str, Any]], place: Place | None

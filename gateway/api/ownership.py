@@ -38,9 +38,7 @@ class OwnershipApi:
         limits = services.settings.api
         wanted = parse(
             VerifyRequest,
-            await read_optional_json(
-                request, limit=limits.body_limit_bytes, depth=limits.json_depth
-            ),
+            await read_optional_json(request, limits),
         )
         endpoint = await read_endpoint(
             services.deliveries, request.path_params["endpoint_id"], tenant=principal.tenant

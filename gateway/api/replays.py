@@ -63,7 +63,7 @@ class ReplaysApi:
         """`POST /v1/replays`: 202; what it is about is settled, and it begins."""
         principal = await self._access.principal(request, "operate")
         services, limits = self._services, self._services.settings.api
-        value = await read_json(request, limit=limits.body_limit_bytes, depth=limits.json_depth)
+        value = await read_json(request, limits)
         wanted = parse_replay(value)
         partitions = services.settings.store.partitions
         wish = wish_of(wanted, principal, policy=self._policy, partitions=partitions)

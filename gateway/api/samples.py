@@ -49,9 +49,7 @@ class SamplesApi:
         limits, deliveries = self._services.settings.api, self._services.deliveries
         wanted = parse(
             SampleRequest,
-            await read_optional_json(
-                request, limit=limits.body_limit_bytes, depth=limits.json_depth
-            ),
+            await read_optional_json(request, limits),
         )
         endpoint = await read_endpoint(
             deliveries, request.path_params["endpoint_id"], tenant=principal.tenant

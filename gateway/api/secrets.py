@@ -98,11 +98,7 @@ class SecretsApi:
         principal = await self._access.principal(request, "admin")
         key = parse_key(request.headers.getlist("idempotency-key"), required=False)
         limits = self._services.settings.api
-        wanted = parse_rotation(
-            await read_optional_json(
-                request, limit=limits.body_limit_bytes, depth=limits.json_depth
-            )
-        )
+        wanted = parse_rotation(await read_optional_json(request, limits))
         endpoint = await self._find(request, principal)
         action: Action = "endpoint.secret_retire" if wanted.retire else "endpoint.secret_rotate"
         await self._services.audit.record(

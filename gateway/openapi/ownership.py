@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from gateway.openapi.deliveries import DELIVERY_ID
-from gateway.openapi.endpoints import ENDPOINT, ENDPOINT_ID, TAG
+from gateway.openapi.endpoints import ENDPOINT_ID
 from gateway.openapi.examples import CALLBACK_URL, Examples
-from gateway.openapi.models.deliveries import DeliveryDocument
 from gateway.openapi.operations import (
-    JSON_BODY_PROBLEMS,
-    LOCATION,
     Content,
     Example,
     Operation,
-    json_answer,
-    links,
 )
-from gateway.openapi.samples import sent_once
+from gateway.openapi.samples import sending, sent_once
 from gateway.ownership import VERIFICATION
 from gateway.schemas.endpoints import VerifyRequest
 
@@ -31,29 +26,14 @@ Some gateways take no job that calls an endpoint which is not verified, or send 
 def operations(examples: Examples) -> tuple[Operation, ...]:
     """Return the operation that sends a challenge."""
     request = Example(summary="To one URL", value={"url": CALLBACK_URL})
-    delivery = sent_once(examples, DELIVERY_ID, ENDPOINT_ID, VERIFICATION)
     return (
-        Operation(
-            method="post",
+        sending(
             path="/v1/endpoints/{endpointId}/verify",
-            id="verifyEndpoint",
-            tag=TAG,
+            name="verifyEndpoint",
             summary="Ask whether callbacks are wanted",
             text=_TEXT,
-            scope="operate",
-            parameters=(ENDPOINT,),
-            body=(Content(schema=VerifyRequest, examples={"url": request}),),
-            takes_nothing=True,
-            answers=(
-                json_answer(
-                    202,
-                    "It is sent at once, unless the endpoint is paused or its breaker open.",
-                    DeliveryDocument,
-                    delivery,
-                    headers=(LOCATION,),
-                    links=links("deliveryId", "/id", "getDelivery"),
-                ),
-            ),
-            problems=(*JSON_BODY_PROBLEMS, "not_found", "invalid_callback_url"),
+            body=Content(schema=VerifyRequest, examples={"url": request}),
+            sent="It is sent at once, unless the endpoint is paused or its breaker open.",
+            delivery=sent_once(examples, DELIVERY_ID, ENDPOINT_ID, VERIFICATION),
         ),
     )

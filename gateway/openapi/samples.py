@@ -28,31 +28,45 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
         value={"url": CALLBACK_URL, "event": "job.failed", "signature": "x-signature"},
     )
     return (
-        Operation(
-            method="post",
+        sending(
             path="/v1/endpoints/{endpointId}/test",
-            id="testEndpoint",
-            tag=TAG,
+            name="testEndpoint",
             summary="Send a sample",
             text="The sample is of a job that never was, rendered and signed as all callbacks are,"
             " with the header `gateway-trigger: test` and the metadata `sample`. It gets one"
             " attempt, whose outcome is at `Location`; if it fails it is no dead letter.",
-            scope="operate",
-            parameters=(ENDPOINT,),
-            body=(Content(schema=SampleRequest, examples={"url": request}),),
-            takes_nothing=True,
-            answers=(
-                json_answer(
-                    202,
-                    "It is sent as soon as its endpoint allows.",
-                    DeliveryDocument,
-                    sent_once(examples, DELIVERY_ID, ENDPOINT_ID, "job.failed"),
-                    headers=(LOCATION,),
-                    links=links("deliveryId", "/id", "getDelivery"),
-                ),
-            ),
-            problems=(*JSON_BODY_PROBLEMS, "not_found", "invalid_callback_url"),
+            body=Content(schema=SampleRequest, examples={"url": request}),
+            sent="It is sent as soon as its endpoint allows.",
+            delivery=sent_once(examples, DELIVERY_ID, ENDPOINT_ID, "job.failed"),
         ),
+    )
+
+
+def sending(
+    *, path: str, name: str, summary: str, text: str, body: Content, sent: str, delivery: Any
+) -> Operation:
+    """Return an operation that has something sent to an endpoint, once."""
+    answer = json_answer(
+        202,
+        sent,
+        DeliveryDocument,
+        delivery,
+        headers=(LOCATION,),
+        links=links("deliveryId", "/id", "getDelivery"),
+    )
+    return Operation(
+        method="post",
+        path=path,
+        id=name,
+        tag=TAG,
+        summary=summary,
+        text=text,
+        scope="operate",
+        parameters=(ENDPOINT,),
+        body=(body,),
+        takes_nothing=True,
+        answers=(answer,),
+        problems=(*JSON_BODY_PROBLEMS, "not_found", "invalid_callback_url"),
     )
 
 
