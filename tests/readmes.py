@@ -41,6 +41,9 @@ READMES: Final = (
     "tests/README.md",
     "tests/hostile/README.md",
 )
+RUNBOOK: Final = "scripts/RUNBOOK.md"
+"""Its blocks speak of an outage: they are run by the drill, which has one."""
+PAGES: Final = (*READMES, RUNBOOK)
 PRINTED_PORTS: Final = ("8080", "9000")
 """What READMEs print and tests replace by free ports: the api's, and that of a receiver."""
 
@@ -162,6 +165,10 @@ class Checkout:
         for printed, free in self._ports.items():
             text = re.sub(rf"\b{printed}\b", free, text)
         return text
+
+    def origin(self, printed: str) -> str:
+        """Return the origin of what READMEs print at this port."""
+        return f"http://127.0.0.1:{self._ports[printed]}"
 
     def keep(self, block: Block) -> None:
         """Keep a block in the file that it names."""

@@ -31,6 +31,7 @@ _DELIVERIES = {
 }
 _JOBS = {"JOB": 28, "FAILED": 20, "TYPE": 20, "REASON": 16, "TRIES": 5, "ERROR": 40}
 _PAGE = 100
+_MAX_HINTS = 10
 
 
 @click.group(cls=Group, name="dead-letters", short_help="See what failed, and put it right")
@@ -66,10 +67,11 @@ def list_(limit: int, **options: Any) -> int:
             return OK
         is_job = where.kind == "job"
         columns, cells = (_JOBS, _job_cells) if is_job else (_DELIVERIES, _delivery_cells)
-        lines = 0
-        for line in table(columns, map(cells, found)):
+        lines, hints = 0, _Hints()
+        for line in table(columns, map(cells, hints.taken_from(found))):
             say(line)
             lines += 1
+    hints.say()
     if lines == 0:
         say("No dead letters.")
     elif lines == limit + 1:
@@ -303,16 +305,40 @@ def _found(
 
 
 def _delivery_cells(letter: Mapping[str, Any]) -> tuple[object, ...]:
-    last = letter["lastAttempt"] or {}
     return (
         letter["id"],
         f"{letter['diedAt'][:19]}Z",
         letter["reason"],
         letter["attemptCount"],
-        last.get("statusCode") or last.get("outcome"),
+        _last(letter["lastAttempt"] or {}),
         letter["origin"],
         letter["jobId"],
     )
+
+
+def _last(attempt: Mapping[str, Any]) -> object:
+    """Return what an attempt came to: the answer's status, or else the step that failed."""
+    return attempt.get("statusCode") or attempt.get("outcome")
+
+
+class _Hints:
+    """What the last attempts of dead letters mean, each said once however many there are."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, object] = {}
+
+    def taken_from(self, letters: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Pass dead letters on, and keep their hints."""
+        for letter in letters:
+            last = letter["lastAttempt"] or {}
+            if last.get("hint") and len(self._found) < _MAX_HINTS:
+                self._found.setdefault(last["hint"], _last(last))
+            yield letter
+
+    def say(self) -> None:
+        """Write them."""
+        for hint, last in self._found.items():
+            say(f"  {cell(last)}: {cell(hint)}")
 
 
 def _job_cells(letter: Mapping[str, Any]) -> tuple[object, ...]:

@@ -90,6 +90,8 @@ def say_delivery(found: Mapping[str, Any]) -> None:
     say(f"attempts           the last {len(found['attempts'])}")
     for attempt in found["attempts"]:
         say(f"  {_attempt(attempt)}")
+        if attempt.get("answer"):
+            say(f"       it said: {cell(attempt['answer'])}")
 
 
 def _cells(found: Mapping[str, Any]) -> tuple[object, ...]:
@@ -113,6 +115,6 @@ def _attempt(attempt: Mapping[str, Any]) -> str:
         cell(attempt.get("outcome")),
         cell(attempt.get("statusCode") or ""),
         "" if duration is None else f"{duration} ms",
-        cell(attempt.get("hint") or attempt.get("answer") or ""),
+        cell(attempt.get("hint") or ""),
     ]
     return "  ".join(part for part in parts if part not in {"", "-"})

@@ -18,6 +18,7 @@ from config.settings import VARIABLES, environment
 from tests.processes import program
 from tests.readmes import (
     NOT_RUN,
+    PAGES,
     READMES,
     STAYS,
     Block,
@@ -72,7 +73,7 @@ def look_at(block: Block) -> None:
         subprocess.run(["sh", "-n", str(command)], check=True)
 
 
-@pytest.mark.parametrize("readme", READMES)
+@pytest.mark.parametrize("readme", PAGES)
 def test_every_block_is_of_a_kind_that_is_looked_at(readme: str) -> None:
     markdown = (ROOT / readme).read_text(encoding="utf-8")
     opened = re.findall(r"^```(\w*)", markdown, re.MULTILINE)[::2]
@@ -85,7 +86,7 @@ def test_every_block_is_of_a_kind_that_is_looked_at(readme: str) -> None:
         assert block.kind != "toml" or block.file_name
 
 
-@pytest.mark.parametrize("readme", READMES)
+@pytest.mark.parametrize("readme", PAGES)
 def test_every_link_leads_to_a_file(readme: str) -> None:
     folder = (ROOT / readme).parent
     for target in links_of((ROOT / readme).read_text(encoding="utf-8")):
@@ -105,7 +106,7 @@ def test_every_module_is_on_its_packages_page(package: str) -> None:
     assert {each.name for each in modules if each not in linked} == set()
 
 
-@pytest.mark.parametrize("readme", READMES)
+@pytest.mark.parametrize("readme", PAGES)
 def test_every_variable_exists(readme: str) -> None:
     markdown = (ROOT / readme).read_text(encoding="utf-8")
     named = set(re.findall(r"\bGATEWAY_[A-Z_]+\b", markdown))
