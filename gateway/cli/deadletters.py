@@ -71,7 +71,7 @@ def list_(limit: int, **options: Any) -> int:
         for line in table(columns, map(cells, hints.taken_from(found))):
             say(line)
             lines += 1
-    hints.say()
+    hints.note()
     if lines == 0:
         say("No dead letters.")
     elif lines == limit + 1:
@@ -335,10 +335,10 @@ class _Hints:
                 self._found.setdefault(last["hint"], _last(last))
             yield letter
 
-    def say(self) -> None:
-        """Write them."""
+    def note(self) -> None:
+        """Say them beside the table, whose lines are dead letters alone."""
         for hint, last in self._found.items():
-            say(f"  {cell(last)}: {cell(hint)}")
+            note(f"{cell(last)}: {hint}")
 
 
 def _job_cells(letter: Mapping[str, Any]) -> tuple[object, ...]:

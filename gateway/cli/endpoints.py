@@ -1,9 +1,9 @@
-"""`gateway endpoints` and `gateway secrets`: who is called back, and how it does."""
+"""`gateway endpoints`: who is called back, and how it does."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,51 @@ def resume(endpoint_id: str, as_json: bool, data_dir: Path) -> int:
 
 
 @endpoints.command(
+    examples=(
+        "gateway endpoints enable ep_00… https://client.example/hooks",
+        "gateway endpoints enable ep_00… --all",
+    )
+)
+@click.argument("endpoint_id", metavar="ENDPOINT", type=ENDPOINT)
+@click.argument("urls", metavar="[URL]...", nargs=-1)
+@click.option("--all", "all_", is_flag=True, help="Every URL of it that is disabled.")
+@as_json
+@data_dir
+def enable(
+    endpoint_id: str, urls: tuple[str, ...], all_: bool, as_json: bool, data_dir: Path
+) -> int:
+    """Call URLs again that are disabled.
+
+    A URL is disabled when its receiver answered 410, or when somebody said so. Callbacks that died
+    meanwhile are replayed by `gateway dead-letters replay`.
+    """
+    if bool(urls) == all_:
+        raise click.UsageError("say which: URLs, or --all")
+    with open_client(data_dir) as client:
+        disabled = _disabled(client, endpoint_id)
+        unknown = [url for url in urls if url not in disabled]
+        if unknown:
+            raise CliError(f"{unknown[0]} is not disabled at {endpoint_id}")
+        left = [] if all_ else [url for url in disabled if url not in urls]
+        return _disable(client, endpoint_id, left, as_json=as_json)
+
+
+@endpoints.command(examples=("gateway endpoints disable ep_00… https://client.example/hooks",))
+@click.argument("endpoint_id", metavar="ENDPOINT", type=ENDPOINT)
+@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+@as_json
+@data_dir
+def disable(endpoint_id: str, urls: tuple[str, ...], as_json: bool, data_dir: Path) -> int:
+    """Call URLs of an endpoint no more.
+
+    Callbacks that are owed to them are dead letters from then on, because `disabled`.
+    """
+    with open_client(data_dir) as client:
+        wanted = dict.fromkeys((*_disabled(client, endpoint_id), *urls))
+        return _disable(client, endpoint_id, wanted, as_json=as_json)
+
+
+@endpoints.command(
     "test",
     examples=(
         "gateway endpoints test ep_00…",
@@ -113,6 +158,18 @@ def test_(
     return OK if found["state"] == "delivered" else FAILED
 
 
+def _disabled(client: Client, endpoint_id: str) -> list[str]:
+    """Return the URLs of an endpoint that are disabled."""
+    found = client.ask("GET", f"{_ENDPOINTS}/{endpoint_id}")["disabledUrls"]
+    return [each["url"] for each in found]
+
+
+def _disable(client: Client, endpoint_id: str, urls: Iterable[str], *, as_json: bool) -> int:
+    """Let these URLs of an endpoint be disabled and no others."""
+    change = {"disabledUrls": list(urls)}
+    return _show(client.ask("PATCH", f"{_ENDPOINTS}/{endpoint_id}", change), as_json=as_json)
+
+
 def _ended(client: Client, delivery_id: str) -> Mapping[str, Any]:
     """Return a delivery once it was attempted."""
     for _ in range(_LOOKS):
@@ -128,7 +185,10 @@ def _ended(client: Client, delivery_id: str) -> Mapping[str, Any]:
 
 def _say(data_dir: Path, method: str, endpoint_id: str, rest: str = "", *, as_json: bool) -> int:
     with open_client(data_dir) as client:
-        found = client.ask(method, f"{_ENDPOINTS}/{endpoint_id}{rest}")
+        return _show(client.ask(method, f"{_ENDPOINTS}/{endpoint_id}{rest}"), as_json=as_json)
+
+
+def _show(found: Mapping[str, Any], *, as_json: bool) -> int:
     if as_json:
         say_json(found)
     else:

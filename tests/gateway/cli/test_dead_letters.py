@@ -62,6 +62,8 @@ def test_they_are_listed_oldest_first(asking: Cli, dead: list[str], receiver: st
     lines = said.splitlines()
     assert [line.split()[0] for line in lines] == ["DELIVERY", *dead]
     assert all("gone" in line and " 410 " in line for line in lines[1:])
+    assert asking.err.startswith("410: The receiver answered 410: it wants no more.")
+    assert len(asking.err.splitlines()) == 1, "said once"
     listed = asking("dead-letters", "list", "--endpoint", origin_of(receiver), "--json")
     letters = [json.loads(line) for line in listed.splitlines()]
     assert [each["id"] for each in letters] == dead

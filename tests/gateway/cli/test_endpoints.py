@@ -50,6 +50,23 @@ def test_one_is_paused_and_resumed(asking: Cli, endpoint: str) -> None:
     assert not json.loads(asking("endpoints", "show", endpoint, "--json"))["paused"]
 
 
+def test_urls_are_disabled_and_enabled(asking: Cli, endpoint: str, receiver: Inbox) -> None:
+    urls = [f"{receiver.url}/{number}?key=1" for number in range(3)]
+    asking("endpoints", "disable", endpoint, urls[0])
+    said = json.loads(asking("endpoints", "disable", endpoint, *urls, "--json"))
+    assert sorted(each["url"] for each in said["disabledUrls"]) == urls
+    assert {each["reason"] for each in said["disabledUrls"]} == {"operator"}
+    left = json.loads(asking("endpoints", "enable", endpoint, urls[1], "--json"))
+    assert sorted(each["url"] for each in left["disabledUrls"]) == [urls[0], urls[2]]
+    asking("endpoints", "enable", endpoint, urls[1], code=1)
+    assert f"{urls[1]} is not disabled" in asking.err
+    asking("endpoints", "enable", endpoint, code=2)
+    asking("endpoints", "enable", endpoint, urls[0], "--all", code=2)
+    assert "disabledUrls" not in asking("endpoints", "enable", endpoint, "--all")
+    asking("endpoints", "disable", endpoint, "http://127.0.0.1:9/elsewhere", code=1)
+    assert "invalid_callback_url" in asking.err
+
+
 def test_a_sample_is_sent(asking: Cli, endpoint: str, receiver: Inbox) -> None:
     asked = ["endpoints", "test", endpoint, "--url", receiver.url]
     said = asking(*asked, "--event", "job.failed")

@@ -95,10 +95,17 @@ class Desk:
                 # What is paused is nobody else's.
                 url = "http://127.0.0.1:9/" if place[1] == "pause" else self.receiver
                 made = self.gateway.client.post("/v1/endpoints", json={"url": url})
-                return str(made.json()["id"])
+                endpoint = str(made.json()["id"])
+                if place[1] == "enable":
+                    self._disabled(endpoint)
+                return endpoint
             case _:
                 made = self.gateway.client.post("/v1/admin/keys", json={"scopes": ["read"]})
                 return str(made.json()["id"])
+
+    def _disabled(self, endpoint: str) -> None:
+        change = {"disabledUrls": [self.receiver]}
+        self.gateway.client.patch(f"/v1/endpoints/{endpoint}", json=change).raise_for_status()
 
     def _called_back(self) -> str:
         job_id = self._submitted(callbackUrl=self.receiver)
