@@ -1,7 +1,8 @@
-"""`gateway secrets`: what receivers verify callbacks with."""
+"""`gateway secrets`: what receivers verify callbacks with, and what all secrets are sealed with."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,12 @@ _scheme = click.option(
 )
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, short_help="Show and change signing secrets; seal all secrets anew")
 def secrets() -> None:
-    """Show and change what receivers verify callbacks with; needs the scope admin."""
+    """Show and change what receivers verify callbacks with; seal what is secret anew.
+
+    `show` and `rotate` need the scope admin.
+    """
 
 
 @secrets.command(
@@ -94,6 +98,28 @@ def rotate(
         found = client.ask("POST", path, wanted, idempotency_key=ids.random_text(24))
     _say(found, scheme, as_json=as_json)
     return OK
+
+
+@secrets.command(
+    examples=(
+        "gateway secrets rewrap --dry-run",
+        "gateway secrets rewrap",
+        "GATEWAY_CONFIG=production.toml gateway secrets rewrap --json",
+    )
+)
+@click.option("--dry-run", is_flag=True, help="Count what is under which key, and change nothing.")
+@as_json
+@data_dir
+def rewrap(dry_run: bool, as_json: bool, data_dir: Path) -> int:
+    """Seal everything under the first sealing key.
+
+    Works on the store itself, with the settings that are in the environment, or else those of the
+    `gateway up` that runs in the data directory. It can run beside everything else, be cut off, and
+    be run again. Ends with 3 while anything is under another key.
+    """
+    from gateway.cli.resealing import reseal
+
+    return asyncio.run(reseal(data_dir, dry_run=dry_run, as_json=as_json))
 
 
 def _say(found: Mapping[str, Any], scheme: str, *, as_json: bool) -> None:
