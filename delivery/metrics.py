@@ -5,18 +5,37 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from config.clock import SECOND, Clock
 from config.metrics import LONG, SHORT, StoreNumbers
-from config.store import Call, Store, load_script, pairs, partition_prefix
+from config.store import Argument, Call, Store, load_script, pairs, partition_prefix
 from delivery.bounds import Cause, Kind
 from delivery.models import Attempted, Claimed, Deliver, Reason
+from delivery.mover import KIND
+from delivery.replays import ReplayState
 
-_DENIED = "destination_not_allowed"
+DENIED: Final = "destination_not_allowed"
+"""The code of a request that was denied: an attempt's outcome, a job's error."""
+
+_LOOKED_AT: Final = 10
+"""Running replays that are asked how far they are: what a scrape may cost the store."""
+
+
+def denied_destinations(registry: CollectorRegistry) -> Counter:
+    """Return a counter in `registry` of requests to what may not be dialled, by what made them.
+
+    One name for every role: callbacks are attempted by delivery, what jobs ask for by workers.
+    """
+    return Counter(
+        "gateway_destinations_denied",
+        "Requests to a destination that may not be dialled, by who made them; nothing was sent.",
+        ["kind"],
+        registry=registry,
+    )
 
 
 class DeliveryMetrics:
@@ -42,11 +61,7 @@ class DeliveryMetrics:
             buckets=LONG,
             registry=registry,
         )
-        self._denied = Counter(
-            "gateway_delivery_denied",
-            "Attempts at a destination that may not be dialled; nothing was sent.",
-            registry=registry,
-        )
+        self._denied = denied_destinations(registry).labels("callback")
         self._claims_lost = Counter(
             "gateway_delivery_claims_lost",
             "Attempts whose record came after their lease.",
@@ -77,7 +92,7 @@ class DeliveryMetrics:
         counter.inc()
         if over.took is not None:
             self._seconds.observe(over.took / SECOND)
-        if over.outcome == _DENIED:
+        if over.outcome == DENIED:
             self._denied.inc()
         # What a person asked for may have been owed long ago.
         if isinstance(over.decision.verdict, Deliver) and claimed.trigger in {"schedule", "replay"}:
@@ -94,23 +109,41 @@ def delivery_numbers(
     """Return the numbers of deliveries that live in `store`, registered."""
 
     async def read() -> Sequence[Metric]:
-        script = load_script("delivery", "numbers")
-        replies = await store.run_all(
-            [Call(script, partition_prefix(partition), ()) for partition in range(partitions)]
+        replies = await everywhere("numbers", _LOOKED_AT)
+        totals = _totals(replies)
+        looked = await everywhere("read_looked", *totals) if totals else []
+        return _families(replies, left=max(0, sum(totals.values()) - sum(looked)))
+
+    async def everywhere(name: str, *args: Argument) -> list[Any]:
+        script = load_script("delivery", name)
+        return await store.run_all(
+            [Call(script, partition_prefix(partition), args) for partition in range(partitions)]
         )
-        return _families(replies)
 
     return StoreNumbers(registry, read, clock)
 
 
-def _families(replies: Sequence[Any]) -> list[Metric]:
-    """Return what the script `numbers` counted, all partitions together."""
+def _totals(replies: Sequence[Any]) -> dict[str, int]:
+    """Return how many dead letters running replays have to look at in all, of a bounded number."""
+    named = [replay for *_, kinds in replies for *_, replays in kinds for replay in replays]
+    return {replay.decode(): total for replay, total in named[:_LOOKED_AT]}
+
+
+def _families(replies: Sequence[Any], *, left: int) -> list[Metric]:
+    """Return what the script `numbers` counted, all partitions together.
+
+    Args:
+        replies: of the partitions.
+        left: dead letters that running replays have still to look at.
+    """
     sums: Tally[str] = Tally()
     counters: Tally[str] = Tally()
+    running: Tally[str] = Tally({KIND: 0})
     processes = lag = 0
-    for *sizes, alive, late, flat in replies:
+    for *sizes, alive, late, flat, kinds in replies:
         sums.update(dict(zip(_SIZES, sizes, strict=True)))
         counters.update({name: int(value) for name, value in pairs(flat).items()})
+        running.update({kind.decode(): number for kind, number, _ in kinds})
         # Each process claims from every partition.
         processes, lag = max(processes, alive), max(lag, late)
     endpoints = GaugeMetricFamily(
@@ -137,6 +170,7 @@ def _families(replies: Sequence[Any]) -> list[Metric]:
         endpoints,
         dead,
         retired,
+        *_replays(running, counters, left),
         _gauge("due_lag_seconds", "How long the endpoint waits whose turn is next.", lag / SECOND),
         _gauge("processes", "Processes that were heard of in the last ten seconds.", processes),
         _gauge("breakers_open", "Endpoints whose breaker is open.", sums["breakers"]),
@@ -160,6 +194,40 @@ def _families(replies: Sequence[Any]) -> list[Metric]:
     ]
 
 
+def _replays(running: Tally[str], counters: Tally[str], left: int) -> list[Metric]:
+    """Return how replays get on, and what came of them."""
+    run = GaugeMetricFamily(
+        "gateway_replays_running", "Replays that run, by kind of dead letters.", labels=["kind"]
+    )
+    for kind, number in running.items():
+        run.add_metric([kind], number)
+    ended = CounterMetricFamily(
+        "gateway_replays_ended", "Replays that ended, by how.", labels=["status"]
+    )
+    for state in get_args(ReplayState):
+        if state != "running":
+            ended.add_metric([state], counters[f"replays:{state}"])
+    letters = CounterMetricFamily(
+        "gateway_replay_letters",
+        "Dead letters of replays: moved, purged, or left alone; and what came of those that were"
+        " sent again.",
+        labels=["outcome"],
+    )
+    for outcome in _OUTCOMES:
+        letters.add_metric([outcome], counters[f"replay:{outcome}"])
+    return [
+        run,
+        ended,
+        letters,
+        GaugeMetricFamily(
+            "gateway_replay_letters_left",
+            f"Dead letters that running replays have still to look at; of {_LOOKED_AT} replays.",
+            left,
+        ),
+    ]
+
+
+_OUTCOMES = ("replayed", "purged", "skipped", "delivered", "dead", "erased")
 _SIZES = ("proven", "unproven", "agenda", "breakers", "suspects", "dead", "notices")
 
 

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from config.clock import SECOND, Clock
 from config.metrics import LONG, StoreNumbers
 from config.store import Call, Store, load_script, pairs, partition_prefix
+from delivery.metrics import denied_destinations
 from gateway.models import Priority, Status
 
 _LOOKED_AT = 500
@@ -53,6 +54,7 @@ class JobMetrics:
             buckets=LONG,
             registry=registry,
         )
+        self._denied = denied_destinations(registry).labels("job")
         self._claims_lost = Counter(
             "gateway_job_claims_lost",
             "Claims that were lost to others while their handlers ran.",
@@ -86,6 +88,10 @@ class JobMetrics:
             seconds: from its claim.
         """
         self._attempts.labels(job_type, outcome).observe(max(0.0, seconds))
+
+    def denied(self) -> None:
+        """Count an attempt that wanted to call what may not be dialled."""
+        self._denied.inc()
 
     def claim_lost(self) -> None:
         """Count a claim that was lost."""

@@ -18,6 +18,7 @@ from tenacity.wait import wait_random_exponential
 from config.clock import rfc3339
 from config.ids import random_float
 from config.store import StoreFull, StoreUnavailable
+from delivery.metrics import DENIED
 from delivery.models import Message
 from gateway.artifacts import job_prefix
 from gateway.child import unexpected
@@ -165,12 +166,14 @@ def settle(
     """Decide what follows from the attempt, and write it."""
     record = _record(held, outcome, worker)
     step = decide(held.job, outcome, gaps=worker.gaps, rand=random_float())
-    _count(held, step, worker)
+    _count(held, outcome, step, worker)
     results_file = _keep_large(held, step, worker)
     worker.call(_write(held, step, record, saved, results_file, worker))
 
 
-def _count(held: Held, step: NextStep, worker: Worker) -> None:
+def _count(held: Held, outcome: AttemptOutcome, step: NextStep, worker: Worker) -> None:
+    if isinstance(outcome, Raised) and outcome.code == DENIED:
+        worker.services.metrics.denied()
     began = held.deadline - held.job.timeout
     match step:
         case Finish():

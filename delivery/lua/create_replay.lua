@@ -26,6 +26,7 @@ if redis.call('EXISTS', hash) == 0 then
   if ARGV[5] ~= '' then redis.call('HSET', hash, 'toUrl', ARGV[5]) end
   redis.call('ZADD', index, now, id)
   redis.call('ZADD', key('replaying', kind), now, id)
+  redis.call('SADD', key('replay:kinds'), kind)
   wake_replays(kind)
 end
 return {1, redis.call('HGETALL', hash)}

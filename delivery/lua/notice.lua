@@ -6,7 +6,8 @@
 --   operator:notices   list of notices, oldest first; the newest thousand
 --   stats              hash of counters that only rise: dead:<reason> (deliveries that died), lost (leases that ran
 --                      out), dropped (notices that the list had no room for), retired:<kind>:<cause> (deliveries
---                      taken down; see `retire`)
+--                      taken down; see `retire`), replays:<state> (replays that ended), replay:<outcome> (dead
+--                      letters of replays; see `progress`)
 local NOTICES_KEPT = 1000
 
 local function count(name, by)

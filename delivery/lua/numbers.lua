@@ -1,10 +1,14 @@
 #!lua flags=no-writes,allow-oom
 -- What can be counted of a partition's deliveries, each in a step or a few.
 -- KEYS 1 partition prefix
+-- ARGV 1 at most how many running replays of a kind are named
 -- Returns {endpoints by place: ready and proven, ready and unproven, in the agenda; open breakers; suspects; dead
 --          letters; notices that wait; processes heard of lately; µs that the endpoint whose turn is next has waited
---          for it; counters: name, value, ...}
+--          for it; counters: name, value, ...; {kind, replays that run, {replay, dead letters it has to look at} for
+--          those whose turn is next} for each kind}
 -- include: base
+local at_most = tonumber(ARGV[1])
+
 local function size(name)
   return redis.call('ZCARD', key(name))
 end
@@ -14,8 +18,22 @@ local lag = 0
 for _, set in ipairs({'ready:proven', 'ready:unproven', 'agenda'}) do
   lag = math.max(lag, now - (head_score(key(set)) or now))
 end
+
+local function replays()
+  local found = {}
+  for _, kind in ipairs(redis.call('SMEMBERS', key('replay:kinds'))) do
+    local next_ones = {}
+    for _, id in ipairs(redis.call('ZRANGE', key('replaying', kind), 0, at_most - 1)) do
+      local definition = redis.call('HGET', key('rp', id), 'definition')
+      if definition then next_ones[#next_ones + 1] = {id, cjson.decode(definition).total} end
+    end
+    found[#found + 1] = {kind, size('replaying:' .. kind), next_ones}
+  end
+  return found
+end
+
 return {
   size('ready:proven'), size('ready:unproven'), size('agenda'), size('breakers'), size('suspects'), size('dead'),
   redis.call('LLEN', key('operator:notices')), redis.call('ZCOUNT', key('procs'), heard_since, '+inf'), lag,
-  redis.call('HGETALL', key('stats')),
+  redis.call('HGETALL', key('stats')), replays(),
 }

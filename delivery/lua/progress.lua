@@ -5,13 +5,18 @@
 --                    skip:<why>, reason:<reason>
 --   rp:<r>:failures  list of the last failures, newest first, as JSON
 --   rp:<r>:ids       zset of the identifiers it was asked for by name
+-- `stats` has the same of all replays together: replay:<outcome>, see `notice`.
 -- A delivery that was replayed names its replay in `replay`, with a mark once its first attempt is over.
 local PART_LIFE = 62 * 86400 * 1000
 local FAILURES_KEPT = 10
 local SEEN = '!'
 
+local OUTCOMES = {replayed = true, purged = true, skipped = true, delivered = true, dead = true, erased = true}
+
 local function replay_count(replay, name, by)
   redis.call('HINCRBY', key('rp', replay, 'part'), name, by or 1)
+  local outcome = string.sub(name, 1, 5) == 'skip:' and 'skipped' or name
+  if OUTCOMES[outcome] then redis.call('HINCRBY', key('stats'), 'replay:' .. outcome, by or 1) end
 end
 
 -- From one place to a later one, once: 1 now, 2 before (the script ran twice), 0 it is elsewhere.

@@ -138,8 +138,9 @@ async def test_attempts_are_counted_by_what_came_of_them(
     assert {name: len(each.requests) for name, (each, _) in receivers.items()} == {
         name: number for name, (_, number) in receivers.items()
     }
+    denied = "gateway_destinations_denied_total"
+    assert registry.get_sample_value(denied, {"kind": "callback"}) == 4
     for name, value in (
-        ("gateway_delivery_denied_total", 4),
         ("gateway_delivery_attempt_seconds_count", due - 4),
         ("gateway_delivery_end_to_end_seconds_count", 7),
         ("gateway_delivery_claims_lost_total", 0),
