@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prometheus_client import CollectorRegistry
+
 from config.clock import StoreClock, SystemClock
 from config.ids import new_id, partition_of
 from delivery.letters import START
+from delivery.metrics import delivery_numbers
 from delivery.models import DeadDelivery
 from delivery.replay_store import ReplayStore
 from delivery.replays import Batch
@@ -39,6 +42,19 @@ async def replay(deliveries: DeliveryStore, ids: Sequence[str]) -> dict[str, str
         assert moved == "done"
         states |= said
     return states
+
+
+async def numbers_of(deliveries: DeliveryStore) -> dict[str, float]:
+    """Return what is counted of replays: names with the values of their labels, what is above 0."""
+    registry = CollectorRegistry()
+    store = deliveries._store  # noqa: SLF001
+    await delivery_numbers(registry, store, deliveries.partitions, SystemClock()).refresh()
+    return {
+        " ".join((sample.name.removeprefix("gateway_"), *sample.labels.values())): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if "_replay" in sample.name and sample.value
+    }
 
 
 async def dead_letters(deliveries: DeliveryStore, partition: int) -> list[DeadDelivery]:

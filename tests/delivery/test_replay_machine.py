@@ -28,7 +28,7 @@ from delivery.replays import Batch, Definition, Progress, Replay, choose, total
 from delivery.runner import LEASE
 from delivery.store import DeliveryStore
 from tests.conftest import RunningStores
-from tests.delivery.replaying import replays_beside
+from tests.delivery.replaying import numbers_of, replays_beside
 from tests.delivery.test_replays import runner_of
 from tests.delivery.test_store import POLICY, RING, claim, enqueue, over, wanted
 
@@ -254,6 +254,20 @@ class ReplayMachine(RuleBasedStateMachine):
     def what_ended_is_no_longer_counted_as_pending(self) -> None:
         pending = sum(each.pending for each in self.do(self.progresses()))
         assert pending == sum(state == "pending" for state in self.states.values())
+
+    @invariant()
+    def what_all_come_to_is_counted(self) -> None:
+        now, progresses = self.do(numbers_of(self.deliveries)), self.do(self.progresses())
+        sums = {
+            "replayed": sum(each.moved for each in progresses),
+            "delivered": sum(each.delivered for each in progresses),
+            "dead": sum(each.dead for each in progresses),
+            "skipped": sum(sum(each.skipped.values()) for each in progresses),
+        }
+        assert {each: now.get(f"replay_letters_total {each}", 0) for each in sums} == sums
+        found = [self.do(self.replays.read(each.replay.id)) for each in self.asked]
+        running = sum(each is not None and each.state == "running" for each in found)
+        assert now.get("replays_running delivery", 0) == running
 
     def every_replay_comes_to_its_end(self) -> None:
         for each in self.asked:

@@ -49,7 +49,7 @@ from delivery.sealing import KeyRing
 from delivery.secrets import Secrets
 from delivery.signing import generate_secret
 from delivery.store import DeliveryStore
-from tests.delivery.replaying import FAR, replays_beside
+from tests.delivery.replaying import FAR, numbers_of, replays_beside
 from tests.delivery.test_deadletters import LETTER, bury, walked_ids
 from tests.delivery.test_store import (
     POLICY,
@@ -325,6 +325,56 @@ async def test_what_goes_nowhere_is_left_alone(side: Side) -> None:
     elsewhere = await side.create(to_url=OTHER_URL)
     await side.carry_out(elsewhere)
     assert (await side.progress(elsewhere)).moved == 2
+
+
+# What is counted
+
+
+async def test_how_far_they_are_is_counted(side: Side) -> None:
+    assert await numbers_of(side.deliveries) == {}
+    await bury_some(side, 9)
+    quick = await side.create(Definition(filter=Filter(), total=9))
+    slow = await side.create(Definition(filter=Filter(), total=9, rate=2.0))
+    assert await numbers_of(side.deliveries) == {
+        "replays_running delivery": 2,
+        "replay_letters_left": 18,
+    }
+    while not (looked := (await side.progress(slow)).looked):  # a partition may hold none
+        await side.go_on(slow)
+    assert looked < 9
+    assert (await numbers_of(side.deliveries))["replay_letters_left"] == 18 - looked
+    await side.carry_out(quick)
+    await side.replays.cancel(slow.id)
+    assert await numbers_of(side.deliveries) == {
+        "replays_ended_total completed": 1,
+        "replays_ended_total cancelled": 1,
+        "replay_letters_total replayed": 9,
+    }
+
+
+async def test_what_became_of_them_is_counted(side: Side) -> None:
+    dead = await bury_some(side, 9)
+    await side.carry_out(await side.create(named=[*dead[:3], new_id("msg", 0, 0)]))
+    await side.carry_out(await side.create(replace(ALL, action="purge")))
+    first, *others = await side.claim_all("dp-next")
+    ends = [over(first, Deliver()), *(over(each, Bury(reason="exhausted")) for each in others)]
+    for _ in range(2):  # the second time for a lost reply
+        await side.deliveries.record(ends)
+    assert await numbers_of(side.deliveries) == {
+        "replays_ended_total completed": 2,
+        "replay_letters_total replayed": 3,
+        "replay_letters_total purged": 6,
+        "replay_letters_total skipped": 1,
+        "replay_letters_total delivered": 1,
+        "replay_letters_total dead": 2,
+    }
+
+
+async def test_of_many_that_run_a_few_are_asked(side: Side) -> None:
+    for _ in range(15):
+        await side.create(Definition(filter=Filter(), total=1))
+    now = await numbers_of(side.deliveries)
+    assert now == {"replays_running delivery": 15, "replay_letters_left": 10}
 
 
 # To another URL

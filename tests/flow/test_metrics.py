@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from threading import Event
 
 import httpx
@@ -86,6 +88,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, operators: HTTPServer) -> 
         "GATEWAY_WORKER_PROCESSES": "2",
         "GATEWAY_WORKER_THREADS": "2",
         "GATEWAY_OPERATOR_URL": operators.url_for("/operator"),
+        "GATEWAY_HANDLERS_PATH": str(Path(__file__).parent),
+        "GATEWAY_JOBS_MODULES": '["gateway.handlers_.echo", "calling_types"]',
     }
     with running(tmp_path_factory.mktemp("metrics") / "data", settings) as started:
         yield started
@@ -112,8 +116,14 @@ class Ledger:
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     unwanted: list[str] = field(default_factory=list)
+    denied: list[str] = field(default_factory=list)
     unheard: str = ""
     cancelled: str = ""
+
+    def call(self, job_type: str) -> str:
+        """Submit a job that wants to call what may not be called."""
+        self.accepted += 1
+        return str(self.gateway.submit(type=job_type, input={})["jobId"])
 
     def submit(self, callback: str, **given: object) -> str:
         self.accepted += 1
@@ -133,6 +143,7 @@ class Ledger:
         self.unwanted = [self.submit(self.gone.url)]
         gateway.called_back(self.unwanted[0], "dead")
         self.unwanted.append(self.submit(self.gone.url))
+        self.denied = [self.call(each) for each in ("calling.here", "calling.apart")]
         self.cancelled = self.submit(box.url, seconds=60, steps=600)
         gateway.wait(
             lambda: gateway.job(self.cancelled), lambda seen: seen["status"] == "processing", 20
@@ -140,6 +151,8 @@ class Ledger:
         assert gateway.client.post(f"/v1/jobs/{self.cancelled}/cancel").status_code == 202
         for job in (*self.done, *self.failed, self.cancelled):
             gateway.called_back(job)
+        for job in self.denied:
+            assert gateway.ended(job)["errorCode"] == "destination_not_allowed"
         gateway.called_back(self.unheard, "dead")
         gateway.called_back(self.unwanted[1], "disabled")
 
@@ -150,7 +163,17 @@ class Ledger:
             ("completed", "demo.echo"): len(self.done) + len(self.unwanted) + 1,
             ("failed", "demo.echo"): len(self.failed),
             ("cancelled", "demo.echo"): 1,
+            ("failed", "calling.here"): 1,
+            ("failed", "calling.apart"): 1,
         }
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """Return the same, whatever their types."""
+        found: Counter[str] = Counter()
+        for (status, _), number in self.ended.items():
+            found[status] += number
+        return found
 
     @property
     def delivered(self) -> int:
@@ -174,6 +197,7 @@ def test_what_is_counted_is_what_happened(
     _check_delivery(admin, ledger)
     _check_notices(ledger)
     _check_api(admin, ledger)
+    _check_replay(admin, ledger)
     for role in ROLES:
         assert admin.get(role, "/livez").json() == {"status": "alive"}
         assert admin.reasons(role) == []
@@ -192,7 +216,11 @@ def _check_api(admin: Admin, ledger: Ledger) -> None:
     assert client.post("/v1/jobs", json=[]).status_code == 422
     assert client.post("/v1/endpoints", json={}).status_code == 422
     accepted = admin.risen("api", "gateway_jobs_accepted_total")
-    assert accepted == {("demo.echo",): ledger.accepted + 1}
+    assert accepted == {
+        ("calling.here",): 1,
+        ("calling.apart",): 1,
+        ("demo.echo",): ledger.accepted - 2 + 1,
+    }
     refused = admin.samples("api", "gateway_jobs_refused_total")
     assert (refused.pop(("unknown_job_type",)), sum(refused.values())) == (2, 1)
     answered = admin.samples("api", "gateway_http_responses_total")
@@ -209,11 +237,11 @@ def _check_relay(admin: Admin, ledger: Ledger) -> None:
     assert admin.samples("relay", "gateway_jobs") == {
         ("pending",): 0,
         ("processing",): 0,
-        **{(status,): number for (status, _), number in ledger.ended.items()},
+        **{(status,): number for status, number in ledger.statuses.items()},
     }
     depth = admin.samples("relay", "gateway_job_queue_depth")
     assert depth == {("high",): 0, ("normal",): 0, ("low",): 0}
-    assert admin.value("relay", "gateway_job_dead_letters") == len(ledger.failed)
+    assert admin.value("relay", "gateway_job_dead_letters") == ledger.statuses["failed"]
     assert admin.value("relay", "gateway_worker_threads") == 4
     assert admin.value("relay", "gateway_store_up") == 1
 
@@ -223,6 +251,8 @@ def _check_worker(admin: Admin, ledger: Ledger) -> None:
     attempts = admin.risen("worker", "gateway_job_attempt_seconds_count")
     assert attempts == ledger.ended
     assert len(admin.samples("worker", "gateway_worker_turned_timestamp_seconds")) == 2
+    denied = admin.samples("worker", "gateway_destinations_denied_total")
+    assert denied == {("job",): len(ledger.denied)}
 
 
 def _check_delivery(admin: Admin, ledger: Ledger) -> None:
@@ -250,6 +280,29 @@ def _check_delivery(admin: Admin, ledger: Ledger) -> None:
     assert admin.value("delivery", "gateway_delivery_dead_letters") == 3
     assert admin.value("delivery", "gateway_delivery_in_flight") == 0
     assert admin.value("delivery", "gateway_operator_notices") == 0
+    assert admin.risen("delivery", "gateway_destinations_denied_total") == {}
+
+
+def _check_replay(admin: Admin, ledger: Ledger) -> None:
+    """Dead letters are sent again to whom takes them, and what is left is purged."""
+    sent = ledger.gateway.dead_letters(
+        "replay", "--reason", "exhausted", "--to-url", ledger.box.url, "--wait", "20"
+    )
+    assert sent.returncode == 0, sent.stderr
+    purged = ledger.gateway.dead_letters("purge", "--all", "--yes")
+    assert purged.returncode == 0, purged.stderr
+    rerun = ledger.gateway.dead_letters("replay", "--kind", "job", ledger.failed[0])
+    assert rerun.returncode == 0, rerun.stderr
+    name, wanted = "gateway_replay_letters_total", {"replayed": 2, "purged": 2, "delivered": 1}
+    expected = {(outcome,): float(number) for outcome, number in wanted.items()}
+    assert eventually(lambda: admin.risen("delivery", name) == expected), admin.samples(
+        "delivery", name
+    )
+    ended = admin.risen("delivery", "gateway_replays_ended_total")
+    assert ended == {("completed",): 3}
+    running = admin.samples("delivery", "gateway_replays_running")
+    assert running == {("delivery",): 0, ("job",): 0}
+    assert admin.value("delivery", "gateway_replay_letters_left") == 0
 
 
 def _check_notices(ledger: Ledger) -> None:
