@@ -26,4 +26,6 @@ from gateway.cli.deadletters import dead_letters  # noqa: E402
 from gateway.cli.main import run  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(run(dead_letters, sys.argv[1:], "dead_letters.py"))
+    # As it was called, so that what it says to type next can be typed.
+    name = sys.argv[0] if os.sep in sys.argv[0] else os.path.join(os.curdir, sys.argv[0])
+    sys.exit(run(dead_letters, sys.argv[1:], name))

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from config.ids import is_id
-from gateway.cli.options import Instant, as_json, data_dir, read_bytes
+from gateway.cli.options import Instant, as_json, data_dir, default_data_dir, read_bytes
 
 _PREFIXES = {"delivery": "msg", "job": "job"}
 
@@ -35,11 +35,30 @@ class Place:
     as_json: bool
     data_dir: Path
 
+    def words(self) -> list[str]:
+        """Return the options that lead another command to the same place."""
+        words = ["--store"] if self.store else []
+        if self.tenant is not None:
+            words += ["--tenant", self.tenant]
+        if self.data_dir != default_data_dir():
+            words += ["--data-dir", str(self.data_dir)]
+        return words
 
-def split(options: dict[str, Any]) -> tuple[Place, dict[str, Any]]:
-    """Return where a command asks, and its other options."""
+
+def split(options: dict[str, Any], *, own: bool = False) -> tuple[Place, dict[str, Any]]:
+    """Return where a command asks, and its other options.
+
+    Args:
+        options: all of them.
+        own: the API does this for the tenant of the key and for no other.
+
+    Raises:
+        click.UsageError: another tenant is named all the same.
+    """
     names = ("kind", "tenant", "store", "as_json", "data_dir")
     place = Place(**{name: options[name] for name in names})
+    if own and place.tenant is not None and not place.store:
+        raise click.UsageError("--tenant needs --store here: a key does this for its own tenant")
     return place, {name: value for name, value in options.items() if name not in names}
 
 
@@ -69,7 +88,7 @@ _store = click.option(
 _tenant = click.option(
     "--tenant",
     metavar="NAME",
-    help="Another tenant's; needs a key with the scope admin, or --store.",
+    help="Another tenant's; of `list` and `stats` with the scope admin, of all with --store.",
 )
 place = together(_kind, _tenant, _store, as_json, data_dir)
 filters = together(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
@@ -108,7 +109,7 @@ def stats(**options: Any) -> int:
 @place
 def show(id_: str, **options: Any) -> int:
     """Show a delivery, a job or a replay, whether it is dead or not."""
-    where, _ = split(options)
+    where, _ = split(options, own=True)
     paths = {"msg": "deliveries", "job": "jobs", "rpl": "replays"}
     prefix = next((each for each in paths if is_id(each, id_)), None)
     if prefix is None:
@@ -209,7 +210,7 @@ def resume(ctx: click.Context, /, replay_id: str, report: IO[str] | None, **opti
 
     From where it was, with what died before it was made.
     """
-    where, _ = split(options)
+    where, _ = split(options, own=True)
     if not is_id("rpl", replay_id):
         raise click.BadParameter(f"{replay_id!r} is not rpl_00…", param_hint="REPLAY")
     with _client(where) as client:
@@ -229,7 +230,7 @@ def _carry_out(
     wait: float,
     **options: Any,
 ) -> int:
-    where, rest = split(options)
+    where, rest = split(options, own=True)
     body = {
         "kind": where.kind,
         "action": action,
@@ -266,18 +267,32 @@ def _end(
 ) -> int:
     """Follow a replay to its end; return the exit code."""
 
-    def resume_by() -> str:
-        above = ctx.parent.command_path if ctx.parent else ""
-        return f"{above} resume {replay_id}" + (" --store" if where.store else "")
-
-    followed: Followed | None = None
+    resume_by = shlex.join([*_words_above(ctx), "resume", replay_id, *where.words()])
     try:
         followed = follow(client, replay_id, wait=wait, as_json=where.as_json)
     except KeyboardInterrupt:
-        followed = Followed(replay=client.ask("POST", f"/v1/replays/{replay_id}/cancel"))
-        conclude(followed, as_json=where.as_json, report=report, resume_by=resume_by())
+        followed = Followed(replay=_cancelled(client, replay_id))
+        conclude(followed, as_json=where.as_json, report=report, resume_by=resume_by)
         raise
-    return conclude(followed, as_json=where.as_json, report=report, resume_by=resume_by())
+    return conclude(followed, as_json=where.as_json, report=report, resume_by=resume_by)
+
+
+def _words_above(ctx: click.Context) -> list[str]:
+    """Return the words before the name of the command that runs."""
+    above = ctx.parent
+    return [] if above is None else [*_words_above(above), above.info_name or ""]
+
+
+def _cancelled(client: Client, replay_id: str) -> dict[str, Any]:
+    """Have a replay move no more; return it, which may have been over before."""
+    from gateway.client import ProblemError
+
+    path = f"/v1/replays/{replay_id}"
+    try:
+        stopped: dict[str, Any] = client.ask("POST", f"{path}/cancel")
+    except ProblemError:
+        stopped = client.ask("GET", path)
+    return stopped
 
 
 def _client(where: Place, *, patient: bool = False) -> Any:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _SOONEST, _LATEST = 0.1, 1.0
 """Seconds between two looks: at first, and after a while."""
 
+_BAR = 40
+"""Columns that all of them together fill in a histogram."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
@@ -79,9 +82,12 @@ def _counts(replay: Mapping[str, Any]) -> str:
 
 def summary(replay: Mapping[str, Any]) -> str:
     """Return what a replay came to, by reason."""
-    counts = replay["progress"]
-    lines = [f"{counts['matched']} dead letters match"]
-    lines += [f"  {count:>8}  {cell(reason)}" for reason, count in replay["byReason"].items()]
+    matched = replay["progress"]["matched"]
+    lines = [f"{matched} dead letters match"]
+    lines += [
+        f"  {count:>8}  {cell(reason):24}  {'#' * round(_BAR * count / max(1, matched))}".rstrip()
+        for reason, count in replay["byReason"].items()
+    ]
     return "\n".join(lines)
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug import Response
 
 from tests.gateway.cli.conftest import Cli
 from tests.gateway.cli.test_watch import terminal
-from tests.running import Gateway, inbox
+from tests.processes import eventually
+from tests.running import ROOT, Gateway, inbox
 
 _NUMBERS = count()
 
@@ -94,7 +98,7 @@ def test_one_is_shown(asking: Cli, dead: list[str], whole: Gateway) -> None:
 def test_a_dry_run_changes_nothing(asking: Cli, dead: list[str], receiver: str) -> None:
     scope = ("--endpoint", origin_of(receiver))
     said = asking("dead-letters", "replay", *scope, "--dry-run")
-    assert "4 dead letters match\n         4  gone\n" in said
+    assert f"4 dead letters match\n         4  {'gone':24}  {'#' * 40}\n" in said
     assert len(asking("dead-letters", "list", *scope).splitlines()) == 5
 
 
@@ -198,18 +202,80 @@ def test_told_to_stop_it_says_how_to_go_on(
             assert shown.read()
         os.killpg(shown.process.pid, signal.SIGINT)
         assert shown.ended() == 130
-    found = re.search(r"To go on: (gateway dead-letters resume (rpl_\w+)(?: --store)?)", shown.said)
+    found = re.search(r"To go on: (gateway dead-letters resume (rpl_\w+).*?)\r\n", shown.said)
     assert found is not None
-    assert ("--store" in found[1]) == bool(where)
+    assert shlex.split(found[1])[4:] == list(place)
     kept = json.loads(report.read_text())
     assert (kept["id"], kept["state"]) == (found[2], "cancelled")
     moved = kept["progress"]["replayed"]
     assert 1 <= moved < 4
-    assert "4 replayed" in asking(*found[1].split()[1:], *place)
+    assert "4 replayed" in asking(*shlex.split(found[1])[1:])
     done = whole.client.get(f"/v1/replays/{found[2]}").json()
     assert (done["progress"]["replayed"], done["progress"]["skipped"]) == (4, {})
-    asking(*found[1].split()[1:], *place, code=1)
+    asking(*shlex.split(found[1])[1:], code=1)
     assert "completed" in asking.err
+
+
+def test_told_to_stop_when_all_are_sent_it_says_so(
+    asking: Cli, dead: list[str], tmp_path: Path, httpserver: HTTPServer
+) -> None:
+    held = Event()
+    httpserver.expect_request("/held").respond_with_handler(lambda _: wait_for(held))
+    report = tmp_path / "report.json"
+    command = ("dead-letters", "replay", dead[0], "--to-url", httpserver.url_for("/held"))
+    with terminal(asking, *command, "--wait", "60", "--report", str(report)) as shown:
+        while "completed" not in shown.said:
+            assert shown.read()
+        os.killpg(shown.process.pid, signal.SIGINT)
+        assert shown.ended() == 130
+    held.set()
+    assert json.loads(report.read_text())["state"] == "completed"
+    assert "To go on" not in shown.said
+
+
+def wait_for(held: Event) -> Response:
+    held.wait(20)
+    return Response(status=200)
+
+
+@pytest.mark.parametrize("where", [(), ("--store",)])
+def test_killed_and_run_again_it_doubles_nothing_and_misses_nothing(
+    asking: Cli,
+    whole: Gateway,
+    dead: list[str],
+    receiver: str,
+    httpserver: HTTPServer,
+    where: tuple[str, ...],
+) -> None:
+    box = inbox(httpserver, "/after")
+    place = (*where, "--data-dir", str(whole.data))
+    command = (
+        *("dead-letters", "replay", "--endpoint", origin_of(receiver), "--yes"),
+        *("--to-url", box.url, "--wait", "20", *place),
+    )
+    with terminal(asking, *command, "--rate", "0.5") as shown:
+        while "1 replayed" not in shown.said:
+            assert shown.read()
+        os.killpg(shown.process.pid, signal.SIGKILL)
+        assert shown.ended() == -signal.SIGKILL
+    asking(*command)
+    assert asking("dead-letters", "list", "--endpoint", origin_of(receiver)) == "No dead letters.\n"
+
+    def have_arrived() -> bool:
+        return {headers["webhook-id"] for headers, _ in box.received} == set(dead)
+
+    assert eventually(have_arrived)
+    counted = whole.client.get("/v1/replays").json()["items"][:2]
+    assert sum(each["progress"]["replayed"] for each in counted) == len(dead)
+    assert len(box.received) == len(dead)
+
+
+def test_another_tenants_are_looked_at_and_not_touched(asking: Cli, dead: list[str]) -> None:
+    assert asking("dead-letters", "list", "--tenant", "nobody") == "No dead letters.\n"
+    for words in (("replay", "--all"), ("purge", "--all", "--yes"), ("show", dead[0])):
+        asking("dead-letters", *words, "--tenant", "nobody", code=2)
+        assert "--tenant needs --store" in asking.err
+    asking("dead-letters", "show", dead[0])
 
 
 def test_beside_the_store_nothing_else_need_run(
@@ -244,4 +310,4 @@ def test_the_script_is_the_same(asking: Cli, whole: Gateway, dead: list[str]) ->
     shown = whole.dead_letters("show", dead[0], "--json")
     assert json.loads(shown.stdout) == json.loads(asking("dead-letters", "show", dead[0], "--json"))
     helped = whole.dead_letters("list", "--help")
-    assert helped.stdout.startswith("Usage: dead_letters.py list ")
+    assert helped.stdout.startswith(f"Usage: {ROOT}/scripts/dead_letters.py list ")
