@@ -14,7 +14,8 @@ class Server:
     """A Redis or Valkey server.
 
     Attributes:
-        version: of Redis, or the one that Valkey is compatible with.
+        name: `redis`, `valkey`, or what else it calls itself.
+        version: its own.
         run_id: of this start of it.
         role: `master` or `slave`.
         appendonly: whether writes go to a file.
@@ -27,6 +28,7 @@ class Server:
         way: µs that question and answer took, by which `ahead` may be wrong.
     """
 
+    name: str
     version: str
     run_id: str
     role: str
@@ -51,8 +53,11 @@ async def read_server(store: Store, clock: Clock) -> Server:
     before = clock.now()
     seconds, micros = await store.command("TIME")
     after = clock.now()
+    name = str(info.get("server_name", "redis"))
     return Server(
-        version=str(info["redis_version"]),
+        name=name,
+        # Valkey tells of two: this one, and that of the last Redis it is compatible with.
+        version=str(info.get(f"{name}_version", info["redis_version"])),
         run_id=str(info["run_id"]),
         role=str(info["role"]),
         appendonly=info.get("aof_enabled") == 1,

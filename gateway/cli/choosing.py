@@ -7,12 +7,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from config.ids import is_id
-from gateway.cli.options import Instant, as_json, data_dir, default_data_dir, read_bytes
+from gateway.cli.options import (
+    JOB,
+    Callee,
+    Instant,
+    as_json,
+    data_dir,
+    default_data_dir,
+    read_bytes,
+)
 
 _PREFIXES = {"delivery": "msg", "job": "job"}
 
@@ -53,13 +61,24 @@ def split(options: dict[str, Any], *, own: bool = False) -> tuple[Place, dict[st
         own: the API does this for the tenant of the key and for no other.
 
     Raises:
-        click.UsageError: another tenant is named all the same.
+        click.UsageError: another tenant is named all the same; or no dead letter can have the
+            reason that is.
     """
     names = ("kind", "tenant", "store", "as_json", "data_dir")
     place = Place(**{name: options[name] for name in names})
+    _check_reason(place.kind, options.get("reason"))
     if own and place.tenant is not None and not place.store:
         raise click.UsageError("--tenant needs --store here: a key does this for its own tenant")
     return place, {name: value for name, value in options.items() if name not in names}
+
+
+def _check_reason(kind: str, reason: str | None) -> None:
+    """Return when dead letters of a kind can have this reason; jobs name their own."""
+    from delivery.models import Reason
+
+    known = get_args(Reason)
+    if kind == "delivery" and reason is not None and reason not in known:
+        raise click.UsageError(f"no delivery is dead because {reason!r}: {', '.join(known)}")
 
 
 def together(*options: Decorated) -> Callable[[Decorated], Decorated]:
@@ -93,9 +112,9 @@ _tenant = click.option(
 place = together(_kind, _tenant, _store, as_json, data_dir)
 filters = together(
     click.option("--reason", metavar="REASON", help="Why they are dead, such as exhausted."),
-    click.option("--endpoint", metavar="ENDPOINT", help="For ep_00… or https://its.origin."),
+    click.option("--endpoint", type=Callee(), help="For ep_00…, or for https://its.origin."),
     click.option("--type", metavar="TYPE", help="About jobs of this type."),
-    click.option("--job", metavar="JOB", help="About this job."),
+    click.option("--job", type=JOB, help="About this job."),
     click.option("--since", type=Instant(), help="Died then or later; 2h is two hours ago."),
     click.option("--until", type=Instant(), help="Died earlier."),
 )

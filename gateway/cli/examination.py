@@ -21,6 +21,7 @@ from delivery.errors import SealError
 from delivery.metrics import delivery_numbers
 from gateway.cli.findings import (
     Finding,
+    of_dead,
     of_disk,
     of_durable,
     of_keys_file,
@@ -113,6 +114,11 @@ async def _work(store: Store, settings: Settings) -> AsyncIterator[Finding]:
     yield of_workers(threads=threads, pending=pending, oldest=oldest)
     processes = int(number("delivery_processes"))
     yield of_senders(processes=processes, late=number("delivery_due_lag_seconds"))
+    yield of_dead(
+        callbacks=int(number("delivery_dead_letters")),
+        jobs=int(number("job_dead_letters")),
+        breakers=int(number("delivery_breakers_open")),
+    )
 
 
 async def _sealed(store: Store, settings: Settings) -> Finding:

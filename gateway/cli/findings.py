@@ -62,9 +62,9 @@ def _version(check: str, server: Server) -> Finding:
         return Finding(check, "fault", says, f"name the primary in {check}.url")
     numbers = tuple(int(part) for part in server.version.split(".")[:2] if part.isdecimal())
     if numbers < _OLDEST_VERSION:
-        says = f"it is of version {server.version}"
+        says = f"it is {server.name} {server.version}"
         return Finding(check, "fault", says, "use Redis 7 or Valkey")
-    return Finding(check, "ok", f"answers, version {server.version}")
+    return Finding(check, "ok", f"answers, {server.name} {server.version}")
 
 
 def _persistence(server: Server) -> Finding:
@@ -159,6 +159,16 @@ def of_senders(*, processes: int, late: float) -> Finding:
         return Finding("callbacks", "warning", says, "start more `gateway delivery`")
     who = "a process sends" if processes == 1 else f"{processes} processes send"
     return Finding("callbacks", "ok", f"{who} them, none is late")
+
+
+def of_dead(*, callbacks: int, jobs: int, breakers: int) -> Finding:
+    """Tell of dead letters: the installation is well, and somebody misses what they were."""
+    check = "dead letters"
+    says = f"callbacks: {callbacks}, failed jobs: {jobs}" if callbacks or jobs else "none"
+    if breakers:
+        says += f"; endpoints that do not answer: {breakers}, see `gateway endpoints list`"
+    advice = "see `gateway dead-letters stats` and scripts/RUNBOOK.md" if callbacks or jobs else ""
+    return Finding(check, "ok", says, advice)
 
 
 def of_disk(check: str, folder: str, *, free: int, total: int) -> Finding:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, ClassVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -21,6 +22,7 @@ MAX_INPUT = 64 * 2**20
 
 _ROOT = Path(__file__).resolve().parents[2]
 _AGO = re.compile(r"(?P<count>\d{1,6})(?P<unit>[smhd])", re.ASCII)
+_PORTS = {"http": 80, "https": 443}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -65,6 +67,30 @@ class Identifier(click.ParamType[str]):
 JOB = Identifier("job", "job")
 DELIVERY = Identifier("msg", "delivery")
 ENDPOINT = Identifier("ep", "endpoint")
+
+
+class Callee(click.ParamType[str]):
+    """An endpoint: by its identifier, its origin, or any URL there."""
+
+    name = "endpoint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the identifier, or the origin as the gateway writes it."""
+        if is_id("ep", value):
+            return value
+        reason = (
+            f"{value!r} is neither an endpoint, such as ep_00…, nor an origin: https://a.example"
+        )
+        try:
+            parts = urlsplit(value)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            return self.fail(reason, param, ctx)
+        default = _PORTS.get(parts.scheme)
+        if default is None or not host:
+            return self.fail(reason, param, ctx)
+        shown = f"[{host}]" if ":" in host else host
+        return f"{parts.scheme}://{shown}" + ("" if port in {None, default} else f":{port}")
 
 
 class Instant(click.ParamType[datetime]):

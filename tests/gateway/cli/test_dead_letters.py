@@ -17,6 +17,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
+from gateway.cli.options import Callee
 from tests.gateway.cli.conftest import Cli
 from tests.gateway.cli.test_watch import terminal
 from tests.processes import eventually
@@ -93,6 +94,47 @@ def test_one_is_shown(asking: Cli, dead: list[str], whole: Gateway) -> None:
     assert "This URL is not used again until it is enabled." in said
     job_id = json.loads(asking("dead-letters", "show", dead[0], "--json"))["jobId"]
     assert f"jobId              {job_id}" in asking("dead-letters", "show", job_id)
+
+
+@pytest.mark.parametrize("url", ["{}/", "{}/gone/1?key=1", "{}"])
+def test_an_endpoint_is_meant_by_any_of_its_urls(
+    asking: Cli, dead: list[str], receiver: str, url: str
+) -> None:
+    asked = ("--endpoint", url.format(origin_of(receiver)))
+    assert len(asking("dead-letters", "list", *asked).splitlines()) == 1 + len(dead)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--endpoint", "client.example"), "neither an endpoint"),
+        (("--endpoint", "https://client.example:x/"), "neither an endpoint"),
+        (("--endpoint", "ftp://client.example/"), "neither an endpoint"),
+        (("--reason", "exausted"), "exhausted, gone"),
+        (("--job", "42"), "is not the identifier of a job"),
+    ],
+)
+def test_what_no_letter_can_be_is_no_filter(
+    asking: Cli, words: tuple[str, str], complaint: str
+) -> None:
+    """A slip of the pen must not look like nothing being dead."""
+    for command in (("list",), ("stats",), ("replay", "--dry-run")):
+        asking("dead-letters", *command, *words, code=2)
+        assert complaint in asking.err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("https://Client.Example:443/hooks", "https://client.example"),
+        ("http://client.example:80", "http://client.example"),
+        ("https://client.example:8443/", "https://client.example:8443"),
+        ("http://[::1]:9000/x", "http://[::1]:9000"),
+        ("ep_00" + "0" * 22, "ep_00" + "0" * 22),
+    ],
+)
+def test_an_origin_is_written_as_the_gateway_does(given: str, meant: str) -> None:
+    assert Callee().convert(given, None, None) == meant
 
 
 def test_a_dry_run_changes_nothing(asking: Cli, dead: list[str], receiver: str) -> None:

@@ -28,6 +28,7 @@ CHECKS = {
     "partitions",
     "jobs",
     "callbacks",
+    "dead letters",
     "sealing",
     "sealing keys",
     "data disk",

@@ -11,6 +11,7 @@ from config.server import Server
 from gateway.cli.findings import (
     Finding,
     Level,
+    of_dead,
     of_disk,
     of_durable,
     of_keys_file,
@@ -21,6 +22,7 @@ from gateway.cli.findings import (
 )
 
 HEALTHY = Server(
+    name="redis",
     version="7.2.4",
     run_id="a",
     role="master",
@@ -37,6 +39,18 @@ HEALTHY = Server(
 
 def levels(findings: list[Finding]) -> dict[str, Level]:
     return {each.check: each.level for each in findings}
+
+
+def test_dead_letters_are_told_of_and_are_no_fault() -> None:
+    none = of_dead(callbacks=0, jobs=0, breakers=0)
+    assert (none.level, none.says, none.advice) == ("ok", "none", "")
+    jobs = of_dead(callbacks=0, jobs=2, breakers=0)
+    assert "failed jobs: 2" in jobs.says
+    assert jobs.advice
+    some = of_dead(callbacks=3, jobs=0, breakers=1)
+    assert (some.level, "callbacks: 3" in some.says) == ("ok", True)
+    assert "do not answer: 1" in some.says
+    assert "RUNBOOK.md" in some.advice
 
 
 def test_a_healthy_store() -> None:
