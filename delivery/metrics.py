@@ -67,6 +67,15 @@ class DeliveryMetrics:
             "Attempts whose record came after their lease.",
             registry=registry,
         )
+        self._bounds_near = Counter(
+            "gateway_delivery_bounds_near",
+            "Times that 80 % of a tenant's bound of ended deliveries was seen to be used, by kind;"
+            " once a minute for each bound.",
+            ["kind"],
+            registry=registry,
+        )
+        for kind in get_args(Kind):
+            self._bounds_near.labels(kind)
         self._in_flight = Gauge(
             "gateway_delivery_in_flight", "Attempts under way.", registry=registry
         )
@@ -97,6 +106,10 @@ class DeliveryMetrics:
         # What a person asked for may have been owed long ago.
         if isinstance(over.decision.verdict, Deliver) and claimed.trigger in {"schedule", "replay"}:
             self._end_to_end.observe(max(0, now - claimed.born_at) / SECOND)
+
+    def bound_near(self, kind: Kind) -> None:
+        """Count a bound that is nearly used up."""
+        self._bounds_near.labels(kind).inc()
 
     def claim_lost(self) -> None:
         """Count a record that came too late."""

@@ -62,6 +62,7 @@ async def run(settings: Settings) -> None:
         operator = operator_of(settings.operator, policy)
         registry = make_registry(store)
         numbers = delivery_numbers(registry, store, settings.store.partitions, clock)
+        metrics = DeliveryMetrics(registry)
         health, page = Health(store, clock), Page(registry, numbers.refresh)
         await stack.enter_async_context(admin_port(settings.admin, "delivery", health, page))
         with cancelled_by_signals():
@@ -80,14 +81,15 @@ async def run(settings: Settings) -> None:
             rules=_rules(settings, policy),
             clock=clock,
             pace=_pace(settings.delivery),
-            metrics=DeliveryMetrics(registry),
+            metrics=metrics,
             beat=health.beat,
         )
         replays = ReplayStore(store, settings.store.partitions, clock, deliveries.retention)
         mover = DeliveryMover(deliveries, replays, ring=key_ring(settings), policy=policy)
         runner = ReplayRunner(store=store, replays=replays, mover=mover, clock=clock)
         notices = Notices(store, deliveries, operator, key_ring(settings))
-        loops = [notices.run(), Retirer(deliveries, clock).run(), *runner.loops()]
+        retirer = Retirer(deliveries, clock, metrics)
+        loops = [notices.run(), retirer.run(), *runner.loops()]
         stack.push_async_callback(cancel_all, background(loops, worker.stop))
 
         def stop() -> None:

@@ -13,6 +13,7 @@ from config.clock import Clock
 from config.ids import random_float
 from config.store import StoreError
 from delivery.bounds import Bound
+from delivery.metrics import DeliveryMetrics
 from delivery.store import DeliveryStore
 
 _log = logging.getLogger("delivery.retiring")
@@ -30,8 +31,9 @@ _WARNED_OF_MOST = 1_000
 class Retirer:
     """Keeps what has ended within its bounds."""
 
-    def __init__(self, deliveries: DeliveryStore, clock: Clock) -> None:
+    def __init__(self, deliveries: DeliveryStore, clock: Clock, metrics: DeliveryMetrics) -> None:
         self._deliveries = deliveries
+        self._metrics = metrics
         self._clock = clock
         self._warned: dict[tuple[str, str, str], float] = {}
 
@@ -65,6 +67,7 @@ class Retirer:
         if len(self._warned) >= _WARNED_OF_MOST:
             self._warned.clear()
         self._warned[warned] = now
+        self._metrics.bound_near(bound.kind)
         # Of what was delivered only the record goes, which is what the bound is for.
         level = logging.WARNING if bound.kind == "dead" else logging.INFO
         _log.log(

@@ -6,11 +6,13 @@ import logging
 from dataclasses import replace
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from config.clock import SECOND, SystemClock
 from config.ids import partition_of
 from config.store import Store, partition_prefix
 from delivery.bounds import DEFAULT_RETENTION, Bound, Cause, Kind, Retention, Retired
+from delivery.metrics import DeliveryMetrics
 from delivery.models import Bury, Deliver
 from delivery.retiring import Retirer
 from delivery.store import DeliveryStore
@@ -311,8 +313,9 @@ class Clock(SystemClock):
 async def test_an_operator_is_told_once_a_minute(
     store: Store, deliveries: DeliveryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = Clock()
-    retirer = Retirer(bounded(store, deliveries, dead_count=2), clock)
+    clock, registry = Clock(), CollectorRegistry()
+    kept = bounded(store, deliveries, dead_count=2)
+    retirer = Retirer(kept, clock, DeliveryMetrics(registry))
     caplog.set_level(logging.INFO, "delivery.retiring")
 
     async def told() -> list[tuple[str, int]]:
@@ -328,6 +331,9 @@ async def test_an_operator_is_told_once_a_minute(
     assert await told() == [retired]
     clock.seconds = 61
     assert await told() == [warned, retired]
+    name = "gateway_delivery_bounds_near_total"
+    assert registry.get_sample_value(name, {"kind": "dead"}) == 2
+    assert registry.get_sample_value(name, {"kind": "delivered"}) == 0
 
 
 async def test_endpoints_of_what_was_taken_down_are_free_to_go(
