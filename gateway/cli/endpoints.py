@@ -106,7 +106,7 @@ def enable(
         return _disable(client, endpoint_id, left, as_json=as_json)
 
 
-@endpoints.command(examples=("gateway endpoints disable ep_00… https://client.example/hooks",))
+@endpoints.command(examples=("gateway endpoints disable ep_00… https://client.example/hooks/old",))
 @click.argument("endpoint_id", metavar="ENDPOINT", type=ENDPOINT)
 @click.argument("urls", metavar="URL...", nargs=-1, required=True)
 @as_json
