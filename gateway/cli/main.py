@@ -25,7 +25,9 @@ _SECTIONS: Final = {
             "gateway.cli.deadletters:dead_letters", "See what failed, and put it right"
         ),
         "endpoints": Entry("gateway.cli.endpoints:endpoints", "See who is called back; pause it"),
-        "secrets": Entry("gateway.cli.secrets:secrets", "Show and change signing secrets"),
+        "secrets": Entry(
+            "gateway.cli.secrets:secrets", "Show and change signing secrets; seal anew"
+        ),
         "keys": Entry("gateway.cli.keys:keys", "Make, list and revoke API keys"),
     },
     "For who is called back": {

@@ -109,6 +109,7 @@ def receiver(checkout: Checkout, gateway: Gateway) -> Iterator[Receiver]:
         server.check()
 
 
+@pytest.mark.timeout(300)  # half a minute, on a machine with nothing else to do
 def test_an_outage_is_found_understood_and_put_right(
     gateway: Gateway, checkout: Checkout, receiver: Receiver, httpserver: HTTPServer
 ) -> None:
