@@ -15,7 +15,7 @@ from gateway.cli.choosing import Place, change, filters, place, query_of, scope,
 from gateway.cli.command import Group
 from gateway.cli.deliveries import say_delivery
 from gateway.cli.following import Followed, conclude, follow, say_replay, summary
-from gateway.cli.output import OK, cell, note, say, say_json, say_members, table
+from gateway.cli.output import OK, cell, note, say, say_all, say_json, say_members
 from gateway.cli.target import open_client
 
 if TYPE_CHECKING:
@@ -62,20 +62,16 @@ def list_(limit: int, **options: Any) -> int:
     where, given = split(options)
     with _client(where) as client:
         found = _found(client, where, given, limit)
-        if where.as_json:
-            for letter in found:
-                say_json(letter)
-            return OK
         is_job = where.kind == "job"
         columns, cells = (_JOBS, _job_cells) if is_job else (_DELIVERIES, _delivery_cells)
-        lines, hints = 0, _Hints()
-        for line in table(columns, map(cells, hints.taken_from(found))):
-            say(line)
-            lines += 1
+        hints = _Hints()
+        count = say_all(hints.taken_from(found), columns, cells, as_json=where.as_json)
+    if where.as_json:
+        return OK
     hints.note()
-    if lines == 0:
+    if count == 0:
         say("No dead letters.")
-    elif lines == limit + 1:
+    elif count == limit:
         note(f"The oldest {limit} are shown; --limit N shows more.")
     return OK
 

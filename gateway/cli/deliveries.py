@@ -10,7 +10,7 @@ import click
 
 from gateway.cli.command import Group
 from gateway.cli.options import DELIVERY, JOB, as_json, data_dir
-from gateway.cli.output import OK, cell, done_of, note, say, say_json, say_members, table
+from gateway.cli.output import OK, cell, done_of, note, say, say_all, say_json, say_members
 from gateway.cli.target import open_client
 
 _COLUMNS = {"DELIVERY": 28, "EVENT": 14, "STATE": 9, "WHY": 12, "TRIES": 5, "LAST": 4, "NEXT": 24}
@@ -29,13 +29,7 @@ def list_(job_id: str, as_json: bool, data_dir: Path) -> int:
     """List the callbacks of a job."""
     with open_client(data_dir) as client:
         found = client.ask("GET", f"/v1/jobs/{job_id}/deliveries")["items"]
-    if as_json:
-        for each in found:
-            say_json(each)
-        return OK
-    for line in table(_COLUMNS, map(_cells, found)):
-        say(line)
-    if not found:
+    if not say_all(found, _COLUMNS, _cells, as_json=as_json):
         note("No callbacks: the job owes none, or none yet.")
     return OK
 

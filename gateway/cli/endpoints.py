@@ -12,7 +12,7 @@ import click
 from gateway.cli.command import CliError, Group
 from gateway.cli.deliveries import say_delivery
 from gateway.cli.options import ENDPOINT, as_json, data_dir
-from gateway.cli.output import FAILED, OK, note, say, say_json, say_members, table
+from gateway.cli.output import FAILED, OK, note, say_all, say_json, say_members
 from gateway.cli.target import open_client
 
 if TYPE_CHECKING:
@@ -35,13 +35,7 @@ def list_(as_json: bool, data_dir: Path) -> int:
     """List the callback origins, oldest first."""
     with open_client(data_dir) as client:
         found = client.ask("GET", _ENDPOINTS)["items"]
-    if as_json:
-        for each in found:
-            say_json(each)
-        return OK
-    for line in table(_COLUMNS, map(_cells, found)):
-        say(line)
-    if not found:
+    if not say_all(found, _COLUMNS, _cells, as_json=as_json):
         note("No endpoints: one is made by the first job with a callback URL.")
     return OK
 

@@ -19,10 +19,10 @@ from gateway.cli.output import (
     done_of,
     note,
     say,
+    say_all,
     say_json,
     say_members,
     say_pretty,
-    table,
 )
 from gateway.cli.progress import progress
 from gateway.cli.target import open_client
@@ -257,16 +257,12 @@ def list_(
     with open_client(data_dir) as client:
         found = _found(client, status, type_, since, until, limit)
         if as_json:
-            for job in found:
-                say_json(job.raw)
+            say_all((job.raw for job in found), _COLUMNS, _cells, as_json=True)
             return OK
-        lines = 0
-        for line in table(_COLUMNS, map(_cells, found)):
-            say(line)
-            lines += 1
-    if lines == 0:
+        count = say_all(found, _COLUMNS, _cells, as_json=False)
+    if count == 0:
         note("No jobs.")
-    elif lines == limit + 1:
+    elif count == limit:
         note(f"The newest {limit} are shown; --limit N shows more.")
     return OK
 

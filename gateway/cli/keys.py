@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.command import Group
 from gateway.cli.options import Identifier, as_json, data_dir
-from gateway.cli.output import OK, done_of, note, say, say_json, table
+from gateway.cli.output import OK, done_of, note, say, say_all, say_json
 from gateway.cli.target import open_client
 
 if TYPE_CHECKING:
@@ -79,17 +79,9 @@ def create(
 @data_dir
 def list_(tenant: str | None, as_json: bool, data_dir: Path) -> int:
     """List the keys that were made, oldest first."""
-    shown = False
     with open_client(data_dir) as client:
-        found = _every(client, tenant)
-        if as_json:
-            for key in found:
-                say_json(key)
-            return OK
-        for line in table(_COLUMNS, map(_cells, found)):
-            say(line)
-            shown = True
-    if not shown:
+        count = say_all(_every(client, tenant), _COLUMNS, _cells, as_json=as_json)
+    if not count:
         note("No keys were made.")
     return OK
 

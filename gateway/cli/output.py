@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -81,6 +81,27 @@ def table(columns: Mapping[str, int], rows: Iterable[Sequence[object]]) -> Itera
     for first in lines:
         yield row(tuple(columns), widths)
         yield from chain([first], lines)
+
+
+def say_all(
+    found: Iterable[Any],
+    columns: Mapping[str, int],
+    cells: Callable[[Any], Sequence[object]],
+    *,
+    as_json: bool,
+) -> int:
+    """Write things as they come, as a table or one JSON document a line; return how many.
+
+    Args:
+        found: their documents.
+        columns: headings of the table with their widths.
+        cells: returns the values of a line.
+        as_json: whether a program reads it.
+    """
+    if as_json:
+        return sum(1 for _ in map(say_json, found))
+    lines = sum(1 for _ in map(say, table(columns, map(cells, found))))
+    return max(0, lines - 1)  # without the heading
 
 
 def done_of(done: int, asked: int) -> int:
