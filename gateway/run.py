@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, assert_never
@@ -25,7 +26,7 @@ from gateway.context import RunningJob, time_is_up
 from gateway.jobcontext import JobCancelled, JobError
 from gateway.jobtypes import HandlersError
 from gateway.leases import Held
-from gateway.models import StoredFile, View, compact, writable
+from gateway.models import Job, StoredFile, View, compact, writable
 from gateway.outcomes import (
     Abandoned,
     Again,
@@ -40,6 +41,7 @@ from gateway.outcomes import (
     Stopped,
     decide,
 )
+from gateway.tracing import begin_attempt, note_outcome
 from gateway.work import Changed, Ended, Lost
 from gateway.worker import Worker
 
@@ -72,6 +74,7 @@ def run_job(job_id: str, worker: Worker) -> None:
             finally:
                 context.close()
             settle(held, outcome, context.saved, worker)
+            _end_span(held)
 
 
 def _tell_beginning(held: Held, worker: Worker) -> None:
@@ -97,7 +100,7 @@ async def _owe_beginning(held: Held, message: Message | None, worker: Worker) ->
         view = await services.jobs.read(job.id)
         if not isinstance(view, View) or view.job.claim != held.claim:
             return
-        job = view.job
+        job = replace(view.job, trace=held.job.trace)
         message = worker.renderer.beginning(job)
 
 
@@ -106,6 +109,12 @@ def end_overtime(held: Held, worker: Worker) -> None:
     error = time_is_up(held.job)
     outcome = Raised(error=error.message, code=error.code, retry=error.retry)
     settle(held, outcome, {}, worker)
+    _end_span(held)
+
+
+def _end_span(held: Held) -> None:
+    if held.span is not None:
+        held.span.end()
 
 
 def _claim(job_id: str, worker: Worker, *, suspect: bool) -> Held | None:
@@ -119,7 +128,16 @@ def _claim(job_id: str, worker: Worker, *, suspect: bool) -> Held | None:
     view = worker.call(_patiently(claiming))
     if view is None:
         return None
-    return Held(view.job, claim, worker.services.clock.monotonic() + view.job.timeout)
+    return _hold(view.job, claim, worker)
+
+
+def _hold(job: Job, claim: str, worker: Worker) -> Held:
+    """Return the attempt at `job`; where it has a span, what it leads to goes on from that."""
+    deadline = worker.services.clock.monotonic() + job.timeout
+    if worker.tracer is None:
+        return Held(job, claim, deadline)
+    span = begin_attempt(worker.tracer, job)
+    return Held(replace(job, trace=span.trace), claim, deadline, span)
 
 
 def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
@@ -131,7 +149,8 @@ def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
             results = worker.isolation.run(job, context, deadline=held.deadline, stop=held.stop)
             return Returned(results=results)
         given = kind.parse_input(context.read_input(job.input, job.input_file))
-        results = kind.run(context, given)
+        with nullcontext() if held.span is None else held.span.current():
+            results = kind.run(context, given)
         compact(results).encode()
         return Returned(results=results)
     except JobCancelled:
@@ -165,12 +184,15 @@ def settle(
     """Decide what follows from the attempt, and write it."""
     record = _record(held, outcome, worker)
     step = decide(held.job, outcome, gaps=worker.gaps, rand=random_float())
-    _count(held, step, worker)
+    became = _count(held, step, worker)
+    if held.span is not None:
+        note_outcome(held.span, became, outcome)
     results_file = _keep_large(held, step, worker)
     worker.call(_write(held, step, record, saved, results_file, worker))
 
 
-def _count(held: Held, step: NextStep, worker: Worker) -> None:
+def _count(held: Held, step: NextStep, worker: Worker) -> str:
+    """Count the attempt, and return what became of it."""
     began = held.deadline - held.job.timeout
     match step:
         case Finish():
@@ -185,6 +207,7 @@ def _count(held: Held, step: NextStep, worker: Worker) -> None:
             assert_never(step)
     seconds = worker.services.clock.monotonic() - began
     worker.services.metrics.attempted(held.job.type, became, seconds)
+    return became
 
 
 async def _write(
@@ -254,7 +277,7 @@ async def _finish(
             case Ended():
                 return
             case Changed(view=view):
-                job = view.job
+                job = replace(view.job, trace=held.job.trace)
             case Lost():
                 _log.warning("job.claim_lost", extra={"job": held.job.id})
                 return
