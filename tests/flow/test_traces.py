@@ -356,6 +356,25 @@ def test_work_goes_on_beside_a_collector_that_hangs(tmp_path: Path, httpserver: 
             work(gateway, httpserver, "/deaf-collector")
 
 
+def test_an_attempt_that_hears_of_no_limit_is_told_of_too(
+    tmp_path: Path, collector: Collector
+) -> None:
+    settings = {
+        **FAST,
+        **TYPES,
+        "GATEWAY_TRACING_ENDPOINT": collector.url,
+        "GATEWAY_WORKER_GRACE_SECONDS": "0",
+    }
+    with running(tmp_path / "data", settings) as gateway:
+        client = Client(gateway)
+        job = gateway.ended(client.submit(type="traced.deaf", input={}))
+        assert (job["status"], job["errorCode"]) == ("failed", "timeout")
+        [attempt] = by_kind(collector.of(client.trace, 3))["CONSUMER"]
+    assert attempt.attributes["gateway.job.outcome"] == "failed"
+    assert attempt.attributes["error.type"] == "timeout"
+    assert attempt.why == job["error"]
+
+
 def test_without_a_collector_a_handler_sees_no_trace(
     tmp_path: Path, httpserver: HTTPServer
 ) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from opentelemetry import propagate
 
 from gateway.handlers import JobContext, JobError, JobModel, job_type
+from tests.processes import PATIENCE
 
 
 class Nothing(JobModel):
@@ -51,6 +53,13 @@ async def _later() -> Told:
 @job_type("traced.process", timeout=60, isolation="process", example={})
 def in_process(job: JobContext, given: Nothing) -> Told:
     """Tell, from a process of its own."""
+    return _told()
+
+
+@job_type("traced.deaf", timeout=1, max_attempts=1, example={})
+def deaf(job: JobContext, given: Nothing) -> Told:
+    """Hear of no limit."""
+    threading.Event().wait(PATIENCE)
     return _told()
 
 
