@@ -74,7 +74,6 @@ def run_job(job_id: str, worker: Worker) -> None:
             finally:
                 context.close()
             settle(held, outcome, context.saved, worker)
-            _end_span(held)
 
 
 def _tell_beginning(held: Held, worker: Worker) -> None:
@@ -109,12 +108,6 @@ def end_overtime(held: Held, worker: Worker) -> None:
     error = time_is_up(held.job)
     outcome = Raised(error=error.message, code=error.code, retry=error.retry)
     settle(held, outcome, {}, worker)
-    _end_span(held)
-
-
-def _end_span(held: Held) -> None:
-    if held.span is not None:
-        held.span.end()
 
 
 def _claim(job_id: str, worker: Worker, *, suspect: bool) -> Held | None:
@@ -181,14 +174,15 @@ def _stopped(held: Held) -> AttemptOutcome:
 def settle(
     held: Held, outcome: AttemptOutcome, saved: Mapping[str, StoredFile], worker: Worker
 ) -> None:
-    """Decide what follows from the attempt, and write it."""
-    record = _record(held, outcome, worker)
-    step = decide(held.job, outcome, gaps=worker.gaps, rand=random_float())
-    became = _count(held, step, worker)
-    if held.span is not None:
-        note_outcome(held.span, became, outcome)
-    results_file = _keep_large(held, step, worker)
-    worker.call(_write(held, step, record, saved, results_file, worker))
+    """Decide what follows from the attempt, and write it; its span ends with that."""
+    with held.span or nullcontext():
+        record = _record(held, outcome, worker)
+        step = decide(held.job, outcome, gaps=worker.gaps, rand=random_float())
+        became = _count(held, step, worker)
+        if held.span is not None:
+            note_outcome(held.span, became, outcome)
+        results_file = _keep_large(held, step, worker)
+        worker.call(_write(held, step, record, saved, results_file, worker))
 
 
 def _count(held: Held, step: NextStep, worker: Worker) -> str:
