@@ -108,6 +108,10 @@ def _upstream_address(url: str) -> str:
     return url.rstrip("/")
 
 
+def _collector_address(url: str) -> str:
+    return _upstream_address(url) if url else url
+
+
 def _route_path(path: str) -> str:
     if not _ROUTE.fullmatch(path) or not {".", ".."}.isdisjoint(path.split("/")):
         raise ValueError("must be a path such as /api/reports, without a slash at its end")
@@ -365,6 +369,14 @@ class HttpRequestSettings(Section):
     max_answer_bytes: Bytes
     breaker_failures: Annotated[int, Field(ge=1, le=1_000_000)]
     breaker_wait_seconds: Seconds
+
+
+class TracingSettings(Section):
+    """Where spans of traces are sent, and of how many traces."""
+
+    endpoint: Annotated[str, AfterValidator(_collector_address)]
+    sample_ratio: Annotated[float, Field(ge=0, le=1)]
+    service_name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[!-~]+$")]
 
 
 class VideoSettings(Section):

@@ -34,6 +34,7 @@ from config.sections import (
     SealingSettings,
     Section,
     StoreSettings,
+    TracingSettings,
     UpstreamName,
     UpstreamSettings,
     VideoSettings,
@@ -41,6 +42,7 @@ from config.sections import (
     folders,
     web_address,
 )
+from config.tracing import can_record
 from config.variables import environment as environment  # noqa: PLC0414  asked for with them
 
 LEASE_MARGIN_SECONDS: Final = 10
@@ -79,6 +81,7 @@ class Settings(Section):
     routes: Annotated[dict[RoutePath, Annotated[str, Field(max_length=64)]], Field(max_length=1000)]
     http_request: HttpRequestSettings
     video: VideoSettings
+    tracing: TracingSettings
 
     @property
     def is_development(self) -> bool:
@@ -208,6 +211,11 @@ def _missing(settings: Settings) -> Iterator[str]:
             yield f"{path}: must be set ({PREFIX}{path.replace('.', '_').upper()})"
     if settings.store.url and settings.store.url == settings.broker.url:
         yield "broker.url: must be another server than store.url"
+    if settings.tracing.endpoint and not can_record():
+        yield (
+            "tracing.endpoint: traces need packages that are not installed here; run "
+            "scripts/setup otel, or install the project with its extra otel"
+        )
 
 
 def _timing(settings: Settings) -> Iterator[str]:

@@ -10,10 +10,11 @@ import json
 import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol, assert_never
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from config.clock import SECOND, StoreClock, rfc3339
 from config.ids import random_bytes, random_float
+from config.tracing import SPAN_SIZE, continue_trace, trace_headers
 from delivery.decide import decide
 from delivery.egress import Destination, Policy, parse_destination
 from delivery.endpoints import open_secrets
@@ -34,12 +35,18 @@ from delivery.retry import Schedule
 from delivery.sealing import KeyRing
 from delivery.secrets import Secrets
 from delivery.signing import SECRETS_OF, signature_headers
-from delivery.tracing import SPAN_SIZE, continue_trace
+
+if TYPE_CHECKING:
+    from config.spans import Span, Tracer
 
 _log = logging.getLogger("delivery.attempt")
 
 _UNOPENED_WAIT = 60 * SECOND
 """How long a delivery waits whose secrets this process cannot open: an operator's fault."""
+
+
+_REFUSED = 400
+"""From here on a status is an error."""
 
 
 class Sends(Protocol):
@@ -54,20 +61,34 @@ class Sends(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What every attempt of a process goes by."""
+    """What every attempt of a process goes by; `tracer`, if there is one, records each."""
 
     policy: Policy
     schedule: Schedule
     ring: KeyRing
     user_agent: str
+    tracer: Tracer | None = None
 
 
 async def attempt(claimed: Claimed, *, sender: Sends, rules: Rules, clock: StoreClock) -> Attempted:
     """Make one attempt and return what is to be recorded."""
+    if rules.tracer is None:
+        return await _attempt(claimed, sender, rules, clock, None)
+    with _begin_span(rules.tracer, claimed) as span:
+        made = await _attempt(claimed, sender, rules, clock, span)
+        _note_outcome(span, made)
+        return made
+
+
+async def _attempt(
+    claimed: Claimed, sender: Sends, rules: Rules, clock: StoreClock, span: Span | None
+) -> Attempted:
     started = clock.now()
     try:
         destination = _destination(_open_url(claimed, rules.ring), rules.policy)
-        headers = _headers(claimed, rules, started)
+        if span is not None:
+            span.note({"server.address": destination.host, "server.port": destination.port})
+        headers = _headers(claimed, rules, started, span.trace if span else _go_on(claimed.trace))
     except DestinationRefused:
         return _settle(claimed, _unsent(Denied()), rules, started, clock.now())
     except (SealError, SecretError) as error:
@@ -116,7 +137,28 @@ def _open_url(claimed: Claimed, ring: KeyRing) -> str:
     return ring.open(claimed.url, row=claimed.id).decode()
 
 
-def _headers(claimed: Claimed, rules: Rules, now: int) -> dict[str, str]:
+def _begin_span(tracer: Tracer, claimed: Claimed) -> Span:
+    """Begin the span of an attempt. Neither a URL nor a header is told: both may hold secrets."""
+    attributes = {
+        "http.request.method": "POST",
+        "http.request.resend_count": claimed.number - 1 or None,
+        "gateway.tenant": claimed.tenant,
+        "gateway.endpoint.id": claimed.endpoint,
+        "gateway.delivery.id": claimed.id,
+        "gateway.delivery.attempt": claimed.number,
+        "gateway.delivery.trigger": claimed.trigger,
+    }
+    return tracer.begin("webhook", "client", claimed.trace, attributes)
+
+
+def _note_outcome(span: Span, made: Attempted) -> None:
+    span.note({"http.response.status_code": made.status, "gateway.delivery.outcome": made.outcome})
+    if made.outcome != "delivered":
+        is_refused = made.status is not None and made.status >= _REFUSED
+        span.fail(str(made.status) if is_refused else made.outcome)
+
+
+def _headers(claimed: Claimed, rules: Rules, now: int, trace: str) -> dict[str, str]:
     timestamp = now // SECOND
     custom: dict[str, str] = (
         json.loads(rules.ring.open(claimed.headers, row=claimed.id)) if claimed.headers else {}
@@ -137,14 +179,13 @@ def _headers(claimed: Claimed, rules: Rules, now: int) -> dict[str, str]:
         ),
         "gateway-attempt": str(claimed.number),
         "gateway-trigger": claimed.trigger,
-        **_trace(claimed),
+        **trace_headers(trace),
     }
 
 
-def _trace(claimed: Claimed) -> dict[str, str]:
-    if not claimed.traceparent:
-        return {}
-    return {"traceparent": continue_trace(claimed.traceparent, random_bytes(SPAN_SIZE))}
+def _go_on(trace: str) -> str:
+    """Return what a receiver is told of a trace that is recorded elsewhere, if anywhere."""
+    return continue_trace(trace, random_bytes(SPAN_SIZE)) if trace else ""
 
 
 def _secrets_in_force(claimed: Claimed, ring: KeyRing, now: int) -> dict[Scheme, tuple[str, ...]]:

@@ -38,7 +38,7 @@ class Message:
             none.
         tags: opaque JSON of the sender's.
         scheme: how it is signed; the endpoint must have the secrets for it.
-        traceparent: of the trace that its attempts go on from; empty for none.
+        trace: what its attempts go on from; see `config.tracing`; empty for none.
         trigger: what leads to its attempts: `schedule`, or `test` for one attempt that is none of
             the dead letters if it fails.
         challenge: what the receiver's answer must say, or it is not delivered; when it does, the
@@ -54,7 +54,7 @@ class Message:
     headers: bytes = b""
     tags: str = "{}"
     scheme: Scheme = "v1"
-    traceparent: str = ""
+    trace: str = ""
     trigger: Literal["schedule", "test"] = "schedule"
     challenge: str = ""
     body: bytes
@@ -71,7 +71,7 @@ class Claimed:
         trigger: what led to this attempt.
         scheme: how it is signed.
         secrets: the endpoint's, by scheme, each sealed for the endpoint's row.
-        traceparent: of the trace that this attempt goes on from; empty for none.
+        trace: what this attempt goes on from; empty for none.
         challenge: what the receiver's answer must say; empty where it may say anything.
         used: attempts of the budget used up before this one.
         step: gaps of the schedule used up before this one.
@@ -88,7 +88,7 @@ class Claimed:
     tenant: str
     scheme: Scheme = "v1"
     secrets: Mapping[Scheme, bytes]
-    traceparent: str = ""
+    trace: str = ""
     challenge: str = ""
     url: bytes
     headers: bytes

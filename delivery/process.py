@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from config.admin import admin_port
 from config.clock import StoreClock, SystemClock
@@ -13,6 +14,7 @@ from config.metrics import Page, make_registry
 from config.sections import DeliverySettings
 from config.settings import Settings
 from config.tasks import background, cancel_all
+from config.tracing import open_tracer
 from config.variables import allow_open_files
 from delivery.attempt import Rules
 from delivery.configure import (
@@ -38,6 +40,9 @@ from delivery.runner import ReplayRunner
 from delivery.sender import Sender
 from delivery.transport import AiohttpTransport, Deadlines, Gate
 from delivery.worker import DeliveryWorker, Pace
+
+if TYPE_CHECKING:
+    from config.spans import Tracer
 
 _KEEP = 8
 """Open connections for each one in use, at most."""
@@ -67,6 +72,9 @@ async def run(settings: Settings) -> None:
         await stack.enter_async_context(admin_port(settings.admin, "delivery", health, page))
         with cancelled_by_signals():
             await wait_for_store(store, settings)
+        tracer = open_tracer(settings.tracing, "delivery")
+        if tracer is not None:
+            stack.push_async_callback(asyncio.to_thread, tracer.close)
         lookup = AresLookup()
         stack.push_async_callback(lookup.close)
         resolver = PolicyResolver(lookup, policy, deadline=settings.delivery.dns_timeout_seconds)
@@ -78,7 +86,7 @@ async def run(settings: Settings) -> None:
             store=store,
             deliveries=deliveries,
             sender=Sender(transport, clock),
-            rules=_rules(settings, policy),
+            rules=_rules(settings, policy, tracer),
             clock=clock,
             pace=_pace(settings.delivery),
             metrics=metrics,
@@ -136,7 +144,7 @@ def _kept(concurrency: int) -> int:
     return max(concurrency, min(wanted, allow_open_files(wanted + _OTHER_FILES) - _OTHER_FILES))
 
 
-def _rules(settings: Settings, policy: Policy) -> Rules:
+def _rules(settings: Settings, policy: Policy, tracer: Tracer | None) -> Rules:
     return Rules(
         policy=policy,
         schedule=Schedule(
@@ -146,6 +154,7 @@ def _rules(settings: Settings, policy: Policy) -> Rules:
         ),
         ring=key_ring(settings),
         user_agent=user_agent(settings),
+        tracer=tracer,
     )
 
 

@@ -87,7 +87,7 @@ class DeliveryStore(EndpointStore):
             message.body,
             self.retention.dead,
             message.scheme,
-            message.traceparent,
+            message.trace,
             message.trigger,
             message.challenge,
         )
@@ -268,7 +268,7 @@ def _claimed(
 ) -> Claimed:
     delivery_id, claim, number, fields, body, suspect = row
     endpoint, tenant, url, headers, tags, trigger, used, step, born_at, *_ = fields
-    scheme, traceparent, challenge = fields[13], fields[14], fields[18]
+    scheme, trace, challenge = fields[13], fields[14], fields[18]
     secrets, proven = endpoints[endpoint]
     return Claimed(
         id=delivery_id.decode(),
@@ -279,7 +279,7 @@ def _claimed(
         tenant=tenant.decode(),
         scheme=cast("Scheme", scheme.decode() if scheme else "v1"),
         secrets=secrets,
-        traceparent=traceparent.decode() if traceparent else "",
+        trace=trace.decode() if trace else "",
         challenge=challenge.decode() if challenge else "",
         url=url,
         headers=headers or b"",

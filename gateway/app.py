@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -27,6 +27,7 @@ from config.sections import ApiSettings
 from config.settings import Settings
 from config.store import StoreFull, StoreUnavailable
 from config.tasks import background, cancel_all
+from config.tracing import open_tracer
 from delivery.configure import cancelled_by_signals, wait_for_store
 from gateway.access import Access
 from gateway.admission import Admission
@@ -57,7 +58,11 @@ from gateway.problems import Problem, render
 from gateway.ratelimit import RateLimiter, RateLimits, connect_soft
 from gateway.services import Services, open_services
 from gateway.submit import RETRY_SECONDS
+from gateway.tracing import SubmissionSpans
 from gateway.urls import Urls
+
+if TYPE_CHECKING:
+    from config.spans import Tracer
 
 _ANSWERED = (Problem, StoreFull, StoreUnavailable, ArtifactError, HTTPException, Exception)
 _BACKLOG = 2048
@@ -72,6 +77,7 @@ def create_app(
     limiter: RateLimiter | None = None,
     health: Health | None = None,
     operator: ApiKey | None = None,
+    tracer: Tracer | None = None,
 ) -> Starlette:
     """Return the application on `services`, which stay the caller's to close.
 
@@ -82,6 +88,7 @@ def create_app(
         limiter: counts requests, where the settings limit them.
         health: of this process; by default of one that has begun its work.
         operator: a key that is taken besides those in the store; that of the settings by default.
+        tracer: records the spans of submissions; the caller's to close.
 
     Raises:
         ApiKeyError: the bootstrap key cannot be a key.
@@ -144,6 +151,8 @@ def create_app(
                 submissions=submissions,
                 refuse=refuse,
             )
+        if tracer is not None:
+            stack = SubmissionSpans(stack, tracer=tracer, submissions=submissions)
         return Edge(
             stack,
             api=settings.api,
@@ -216,6 +225,7 @@ async def serve(settings: Settings) -> None:
     """
     services = open_services(settings)
     soft = connect_soft(settings)
+    tracer = open_tracer(settings.tracing, "api")
     log_request_ids()
     try:
         admission = Admission(services.jobs, settings, services.clock)
@@ -223,7 +233,7 @@ async def serve(settings: Settings) -> None:
         watchers = job_watchers(services, urls)
         limiter = RateLimiter(soft, services.clock)
         health, page = Health(services.store, services.clock), Page(services.metrics.registry)
-        app = create_app(services, admission, watchers, limiter, health)
+        app = create_app(services, admission, watchers, limiter, health, tracer=tracer)
         async with admin_port(settings.admin, "api", health, page):
             with cancelled_by_signals():
                 await wait_for_store(services.store, settings)
@@ -237,6 +247,8 @@ async def serve(settings: Settings) -> None:
             finally:
                 await cancel_all(loops)
     finally:
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
         await soft.close()
         await services.store.close()
 

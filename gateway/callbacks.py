@@ -145,7 +145,7 @@ class Renderer:
             headers=self._reseal(callback.headers, job.id, message_id),
             tags=compact({"jobId": job.id, "event": event, "jobType": job.type}),
             scheme=callback.signature,
-            traceparent=job.traceparent or "",
+            trace=job.trace or "",
             body=body,
         )
 

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Final, NoReturn
 
 from config.clock import SystemClock
+from config.tracing import within
 from gateway.artifacts import ArtifactStore
 from gateway.context import COMPLETE, MAX_MESSAGE
 from gateway.frames import MAX_FRAME, ChildJob, FrameError, Frames, encode_frame
@@ -174,7 +175,7 @@ def attempt(job: ChildJob, registry: Registry, line: Line, artifacts_url: str) -
 def _call(job: ChildJob, registry: Registry, context: IsolatedJob) -> JsonObject:
     kind = registry.get(job.type)
     given = kind.parse_input(context.read_input(job.input, job.input_file))
-    with _bounded_memory(kind.memory_bytes):
+    with _bounded_memory(kind.memory_bytes), within(job.trace):
         return kind.run(context, given)
 
 

@@ -37,7 +37,7 @@ class Draft:
         job_type: what it asks for.
         parts: JSON pointers of the members that name a file that comes along, by its part's name.
         uploads: the same for files uploaded before, by their identifiers.
-        traceparent: of the trace that the request belongs to, if any.
+        trace: what the request goes on from, if it tells; see `config.tracing`.
         destination: of the callback, if one is wanted.
         registration: of the endpoint the callback goes to.
     """
@@ -50,7 +50,7 @@ class Draft:
     uploads: Mapping[str, str]
     destination: Destination | None
     registration: Registration | None
-    traceparent: str | None = None
+    trace: str | None = None
 
     @property
     def max_attempts(self) -> int:
@@ -89,7 +89,7 @@ class Drafter:
         self._policy = policy_of(settings)
 
     def draft(
-        self, principal: Principal, request: SubmitRequest, traceparent: str | None = None
+        self, principal: Principal, request: SubmitRequest, trace: str | None = None
     ) -> Draft:
         """Return the draft of the job that `request` asks for, in the trace it belongs to.
 
@@ -112,7 +112,7 @@ class Drafter:
             uploads={ref.file_id: where for where, ref in refs.items() if ref.file_id is not None},
             destination=destination,
             registration=registration,
-            traceparent=traceparent,
+            trace=trace,
         )
 
     def _find_type(self, name: str) -> JobType:

@@ -84,7 +84,11 @@ def encode_frame(message: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildJob:
-    """What a child is told of its job; the fields are those of `Job`."""
+    """What a child is told of its job; the fields are those of `Job`.
+
+    Attributes:
+        trace: where the handler stands in it; None where no traces are recorded.
+    """
 
     id: str
     type: str
@@ -94,6 +98,7 @@ class ChildJob:
     input: Any = None
     input_file: StoredFile | None = None
     files: Mapping[str, StoredFile] = field(default_factory=dict)
+    trace: str | None = None
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -107,6 +112,7 @@ class ChildJob:
             input=job.input,
             input_file=job.input_file,
             files=job.files,
+            trace=job.trace,
         )
 
     def encode(self) -> JsonObject:
@@ -121,6 +127,7 @@ class ChildJob:
             "input": self.input,
             "inputFile": self.input_file.encode() if self.input_file else None,
             "files": {part: file.encode() for part, file in self.files.items()},
+            "trace": self.trace,
         }
 
     @classmethod
@@ -136,4 +143,5 @@ class ChildJob:
             input=message["input"],
             input_file=StoredFile.decode(kept) if kept else None,
             files={part: StoredFile.decode(file) for part, file in message["files"].items()},
+            trace=message["trace"],
         )

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from config.clock import Clock, SystemClock
@@ -46,6 +47,7 @@ class Isolation:
         modules: the handler modules, importable with this process's `sys.path`.
         profile: development or production.
         artifacts_url: of the artifact store.
+        traces: whether handlers are to see the trace of their job.
         clock: whose monotonic time deadlines are in.
     """
 
@@ -55,13 +57,16 @@ class Isolation:
         modules: Sequence[str],
         profile: str,
         artifacts_url: str,
+        traces: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self._given = {
             "modules": list(modules),
             "profile": profile,
             "artifacts_url": artifacts_url,
+            "traces": traces,
         }
+        self._traces = traces
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._zygote: _Zygote | None = None
@@ -102,7 +107,8 @@ class Isolation:
         with childs_line, keepers_life:
             try:
                 self._send(childs_line, keepers_life)
-                return IsolatedRun(line, life, job, reports, deadline, stop, self._clock)
+                told = job if self._traces else replace(job, trace=None)
+                return IsolatedRun(line, life, told, reports, deadline, stop, self._clock)
             except BaseException:
                 line.close()
                 life.close()

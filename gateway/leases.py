@@ -12,12 +12,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from config.clock import SECOND, Clock
 from config.ids import partition_of, random_float, random_text
 from config.store import Store, StoreError, partition_prefix
 from gateway.models import Job, writable
 from gateway.work import Report, WorkStore
+
+if TYPE_CHECKING:
+    from config.spans import Span
 
 _log = logging.getLogger("gateway.leases")
 
@@ -40,9 +44,10 @@ class Held:
         is_released: the process stops and gives the job back.
         rev: the newest revision this process knows of.
         percent, message: the newest report of progress.
+        span: of the attempt, where traces are recorded.
     """
 
-    def __init__(self, job: Job, claim: str, deadline: float) -> None:
+    def __init__(self, job: Job, claim: str, deadline: float, span: Span | None = None) -> None:
         self.job = job
         self.claim = claim
         self.deadline = deadline
@@ -53,6 +58,7 @@ class Held:
         self.rev = job.rev
         self.percent = job.progress
         self.message = job.message
+        self.span = span
         self._unwritten = False
         self._ending = False
         self._lock = threading.Lock()

@@ -128,7 +128,7 @@ class Job:
     files: Mapping[str, StoredFile] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     callback: Callback | None = None
-    traceparent: str | None = None
+    trace: str | None = None
     on_complete: Literal["redirect", "inline"] = "redirect"
     attempt: int = 0
     max_attempts: int = 1
@@ -225,7 +225,7 @@ def encode_fields(job: Job) -> dict[str, str | bytes | int | float]:
         "runAt": job.run_at,
         "nextRunAt": job.next_run_at,
         "retryOf": job.retry_of,
-        "traceparent": job.traceparent,
+        "trace": job.trace,
         **_encode_callback(job.callback),
     }
     return {name: value for name, value in fields.items() if value is not None}
@@ -259,7 +259,7 @@ def decode_fields(job_id: str, kept: Mapping[str, bytes]) -> Job:
         files=_decode_files(kept, "files"),
         metadata=_json(kept, "metadata") or {},
         callback=_decode_callback(kept),
-        traceparent=_text(kept, "traceparent"),
+        trace=_text(kept, "trace"),
         on_complete="inline" if kept.get("onComplete") == b"inline" else "redirect",
         attempt=_int(kept, "attempt") or 0,
         max_attempts=int(kept["maxAttempts"]),

@@ -152,6 +152,7 @@ class Outbox(Transitions):
             message.body,
             self._retention.dead,
             what,
+            message.trace,
         )
         return bool(done)
 

@@ -121,7 +121,7 @@ class Rerunner:
             queue_timeout=old.queue_timeout,
             result_ttl=old.result_ttl,
             retry_of=old.id,
-            traceparent=old.traceparent,
+            trace=old.trace,
         )
 
     def _renew_callback(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, assert_never
@@ -26,7 +27,7 @@ from gateway.context import RunningJob, time_is_up
 from gateway.jobcontext import JobCancelled, JobError
 from gateway.jobtypes import HandlersError
 from gateway.leases import Held
-from gateway.models import StoredFile, View, compact, writable
+from gateway.models import Job, StoredFile, View, compact, writable
 from gateway.outcomes import (
     Abandoned,
     Again,
@@ -41,6 +42,7 @@ from gateway.outcomes import (
     Stopped,
     decide,
 )
+from gateway.tracing import begin_attempt, note_outcome
 from gateway.work import Changed, Ended, Lost
 from gateway.worker import Worker
 
@@ -98,7 +100,7 @@ async def _owe_beginning(held: Held, message: Message | None, worker: Worker) ->
         view = await services.jobs.read(job.id)
         if not isinstance(view, View) or view.job.claim != held.claim:
             return
-        job = view.job
+        job = replace(view.job, trace=held.job.trace)
         message = worker.renderer.beginning(job)
 
 
@@ -120,7 +122,16 @@ def _claim(job_id: str, worker: Worker, *, suspect: bool) -> Held | None:
     view = worker.call(_patiently(claiming))
     if view is None:
         return None
-    return Held(view.job, claim, worker.services.clock.monotonic() + view.job.timeout)
+    return _hold(view.job, claim, worker)
+
+
+def _hold(job: Job, claim: str, worker: Worker) -> Held:
+    """Return the attempt at `job`; where it has a span, what it leads to goes on from that."""
+    deadline = worker.services.clock.monotonic() + job.timeout
+    if worker.tracer is None:
+        return Held(job, claim, deadline)
+    span = begin_attempt(worker.tracer, job)
+    return Held(replace(job, trace=span.trace), claim, deadline, span)
 
 
 def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
@@ -132,7 +143,8 @@ def _attempt(held: Held, context: RunningJob, worker: Worker) -> AttemptOutcome:
             results = worker.isolation.run(job, context, deadline=held.deadline, stop=held.stop)
             return Returned(results=results)
         given = kind.parse_input(context.read_input(job.input, job.input_file))
-        results = kind.run(context, given)
+        with nullcontext() if held.span is None else held.span.current():
+            results = kind.run(context, given)
         compact(results).encode()
         return Returned(results=results)
     except JobCancelled:
@@ -163,15 +175,19 @@ def _stopped(held: Held) -> AttemptOutcome:
 def settle(
     held: Held, outcome: AttemptOutcome, saved: Mapping[str, StoredFile], worker: Worker
 ) -> None:
-    """Decide what follows from the attempt, and write it."""
-    record = _record(held, outcome, worker)
-    step = decide(held.job, outcome, gaps=worker.gaps, rand=random_float())
-    _count(held, outcome, step, worker)
-    results_file = _keep_large(held, step, worker)
-    worker.call(_write(held, step, record, saved, results_file, worker))
+    """Decide what follows from the attempt, and write it; its span ends with that."""
+    with held.span or nullcontext():
+        record = _record(held, outcome, worker)
+        step = decide(held.job, outcome, gaps=worker.gaps, rand=random_float())
+        became = _count(held, outcome, step, worker)
+        if held.span is not None:
+            note_outcome(held.span, became, outcome)
+        results_file = _keep_large(held, step, worker)
+        worker.call(_write(held, step, record, saved, results_file, worker))
 
 
-def _count(held: Held, outcome: AttemptOutcome, step: NextStep, worker: Worker) -> None:
+def _count(held: Held, outcome: AttemptOutcome, step: NextStep, worker: Worker) -> str:
+    """Count the attempt, and return what became of it."""
     if isinstance(outcome, Raised) and outcome.code == DENIED:
         worker.services.metrics.denied()
     began = held.deadline - held.job.timeout
@@ -188,6 +204,7 @@ def _count(held: Held, outcome: AttemptOutcome, step: NextStep, worker: Worker) 
             assert_never(step)
     seconds = worker.services.clock.monotonic() - began
     worker.services.metrics.attempted(held.job.type, became, seconds)
+    return became
 
 
 async def _write(
@@ -257,7 +274,7 @@ async def _finish(
             case Ended():
                 return
             case Changed(view=view):
-                job = view.job
+                job = replace(view.job, trace=held.job.trace)
             case Lost():
                 _log.warning("job.claim_lost", extra={"job": held.job.id})
                 return

@@ -254,7 +254,7 @@ class Submitter:
             queue_timeout=draft.queue_timeout,
             result_ttl=int(self._result_ttl(draft) * SECOND),
             run_at=request.run_at,
-            traceparent=draft.traceparent,
+            trace=draft.trace,
         )
 
     def _result_ttl(self, draft: Draft) -> float:

@@ -210,6 +210,7 @@ class WorkStore(Transitions):
             self._retention.dead,
             end.attempt_record,
             end.by,
+            message.trace if message else "",
             *(
                 part
                 for name, value in fields.items()

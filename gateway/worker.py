@@ -23,6 +23,7 @@ from config.clock import SystemClock
 from config.settings import Settings
 from config.store import StoreError
 from config.tasks import background, cancel_all
+from config.tracing import open_tracer
 from delivery.configure import wait_for_store
 from delivery.retry import Gaps
 from gateway.callbacks import renderer_of
@@ -73,10 +74,12 @@ class Worker:
             self.services.metrics.claim_lost,
         )
         self._vitals = Vitals(self.services.metrics.registry, SystemClock())
+        self.tracer = open_tracer(settings.tracing, "worker")
         self.isolation = Isolation(
             modules=settings.jobs.modules,
             profile=settings.profile,
             artifacts_url=settings.artifacts.url,
+            traces=self.tracer is not None,
             clock=self.services.clock,
         )
         self.renderer = renderer_of(self.services)
@@ -118,6 +121,8 @@ class Worker:
         """Leave the muster and close the connections."""
         self.isolation.close()
         self.call(self._end())
+        if self.tracer is not None:
+            self.tracer.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_JOIN_SECONDS)
 

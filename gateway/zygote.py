@@ -28,6 +28,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -259,7 +260,9 @@ def _warm_up(registry: Registry) -> None:
             warm_up()
 
 
-def main(descriptor: int, *, modules: Sequence[str], profile: str, artifacts_url: str) -> None:
+def main(
+    descriptor: int, *, modules: Sequence[str], profile: str, artifacts_url: str, traces: bool
+) -> None:
     """Be the zygote.
 
     Args:
@@ -267,6 +270,7 @@ def main(descriptor: int, *, modules: Sequence[str], profile: str, artifacts_url
         modules: the handler modules.
         profile: development or production.
         artifacts_url: of the artifact store.
+        traces: whether handlers see the trace of their job.
 
     Raises:
         DefinitionError: a module cannot be used.
@@ -284,6 +288,8 @@ def main(descriptor: int, *, modules: Sequence[str], profile: str, artifacts_url
     signal.alarm(_IMPORT_SECONDS)
     registry = Registry.load(modules, profile)
     _warm_up(registry)
+    if traces:
+        import_module("config.spans")
     signal.alarm(0)
     # What is there now is shared with every child for as long as no collection touches it.
     gc.collect()

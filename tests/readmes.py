@@ -50,6 +50,7 @@ PRINTED_PORTS: Final = ("8080", "9000")
 _LOCKS: Final = {
     "runtime": ("requirements.lock",),
     "video": ("requirements.lock", "requirements-video.lock"),
+    "otel": ("requirements.lock", "requirements-otel.lock"),
     "dev": ("requirements-dev.lock", "npm/package-lock.json"),
 }
 

@@ -61,7 +61,7 @@ local function reap_expired(ep)
 end
 
 local ROW = {'ep', 'tenant', 'url', 'headers', 'tags', 'trigger', 'used', 'step', 'bornAt', 'claim', 'n', 'lost',
-  'manual', 'scheme', 'traceparent', 'state', 'urlHash', 'pausedBase', 'challenge'}
+  'manual', 'scheme', 'trace', 'state', 'urlHash', 'pausedBase', 'challenge'}
 local rows, endpoints, paused_for = {}, {}, {}
 
 local function introduce(ep)

@@ -3,7 +3,7 @@
 -- owes it may run twice. To a disabled URL, or an endpoint that was deleted meanwhile, it is dead at once.
 --
 -- Keys of a delivery `d`:
---   d:<d>        hash: ep, tenant, url, urlHash, headers, tags, scheme (absent for v1), traceparent, trigger (absent for
+--   d:<d>        hash: ep, tenant, url, urlHash, headers, tags, scheme (absent for v1), trace, trigger (absent for
 --                the schedule), state, reason, createdAt, bornAt (since when its age counts), pausedBase (how long its
 --                endpoint had been paused by then), n (attempts made), used (of the budget), step (of the schedule),
 --                nextAt, claim, settled (the claim last recorded), lost (leases whose process died), lastStatus,
@@ -19,7 +19,7 @@ local function enqueue(m)
     'tags', m.tags, 'state', 'pending', 'createdAt', now, 'bornAt', now, 'nextAt', now)
   if m.headers ~= '' then redis.call('HSET', key('d', m.id), 'headers', m.headers) end
   if m.scheme and m.scheme ~= 'v1' then redis.call('HSET', key('d', m.id), 'scheme', m.scheme) end
-  if m.traceparent and m.traceparent ~= '' then redis.call('HSET', key('d', m.id), 'traceparent', m.traceparent) end
+  if m.trace and m.trace ~= '' then redis.call('HSET', key('d', m.id), 'trace', m.trace) end
   if m.trigger and m.trigger ~= 'schedule' then redis.call('HSET', key('d', m.id), 'trigger', m.trigger) end
   local asks = m.challenge and m.challenge ~= ''
   if asks then redis.call('HSET', key('d', m.id), 'challenge', m.challenge) end

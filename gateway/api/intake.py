@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
-from delivery.tracing import parse_traceparent
 from gateway.access import Access
 from gateway.admission import Admission
 from gateway.answers import Answers
@@ -23,6 +23,7 @@ from gateway.schemas.jobs import SubmitRequest
 from gateway.services import Services
 from gateway.store import JobStore
 from gateway.submit import Submitted, Submitter
+from gateway.tracing import begin_keeping, note_kept, span_of, trace_of
 from gateway.urls import Urls
 
 Submission = Callable[[Principal, str | None], Awaitable[Submitted]]
@@ -74,16 +75,30 @@ class Intake:
         Raises:
             Problem: also `endpoint_unverified`.
         """
-        traceparent = parse_traceparent(request.headers.getlist("traceparent"))
-        draft = self._drafter.draft(principal, wanted, traceparent)
+        draft = self._drafter.draft(principal, wanted, trace_of(request))
         endpoint_id = draft.registration.id if draft.registration else None
         await self._ownership.require(draft.tenant, endpoint_id, "/callbackUrl")
         return draft
 
     async def submit(
-        self, draft: Draft, files: Mapping[str, StoredFile], key: str | None
+        self, request: Request, draft: Draft, files: Mapping[str, StoredFile], key: str | None
     ) -> Submitted:
         """Keep the job of `draft`, see `Submitter.submit`."""
+        span = span_of(request)
+        if span is None:
+            return await self._keep(draft, files, key)
+        with begin_keeping(span, tenant=draft.tenant, job_type=draft.job_type.name) as keeping:
+            try:
+                submitted = await self._keep(replace(draft, trace=keeping.trace), files, key)
+            except Problem as problem:
+                keeping.fail(problem.code)
+                raise
+            note_kept(keeping, submitted.view.job.id, replayed=submitted.replayed)
+            return submitted
+
+    async def _keep(
+        self, draft: Draft, files: Mapping[str, StoredFile], key: str | None
+    ) -> Submitted:
         room = self._admission.room(draft.tenant)
         return await self._submitter.submit(draft, files, key, room=room)
 

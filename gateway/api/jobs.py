@@ -85,7 +85,7 @@ class JobsApi:
         limits = self._settings
         value = await read_json(request, limits)
         draft = await self._intake.draft(request, principal, self._parse(value))
-        return await self._intake.submit(draft, {}, key)
+        return await self._intake.submit(request, draft, {}, key)
 
     async def _submit_multipart(
         self, request: Request, principal: Principal, key: str | None
@@ -104,7 +104,7 @@ class JobsApi:
                 job_id=draft.job_id,
                 limit=allowed,
             )
-        return await self._intake.submit(draft, files, key)
+        return await self._intake.submit(request, draft, files, key)
 
     def _parse(self, value: Any) -> SubmitRequest:
         return parse_submit(value, metadata_limit=self._settings.metadata_limit_bytes)

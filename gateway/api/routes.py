@@ -68,7 +68,7 @@ class RoutesApi:
             data += chunk
         body = parse_json(bytes(data), depth=limits.json_depth)
         draft = await self._intake.draft(request, principal, submission(route, body))
-        return await self._intake.submit(draft, {}, key)
+        return await self._intake.submit(request, draft, {}, key)
 
     async def _read_form(
         self, route: JobRoute, request: Request, principal: Principal, key: str | None
@@ -99,7 +99,7 @@ class RoutesApi:
             raise
         if draft.job_id != staged:
             await discard(services.artifacts, staged)
-        return await self._intake.submit(draft, files, key)
+        return await self._intake.submit(request, draft, files, key)
 
     async def _place(
         self, draft: Draft, files: Mapping[str, StoredFile], staged: str

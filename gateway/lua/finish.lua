@@ -5,7 +5,7 @@
 --      5 completed at in µs, 6 expires at in µs, 7 when to tell that the results are about to go in µs or '',
 --      8 delivery or '', 9 its sealed URL, 10 its sealed headers or '', 11 its tags, 12 its body,
 --      13 dead retention in µs, 14 attempt's record as JSON, 15 who ends it: a token of the caller's,
---      then fields: name, value, ...
+--      16 the trace its delivery goes on from or '', then fields: name, value, ...
 -- Demands `processing` under this claim, or without one `pending`, at this revision. Ended by this very caller is
 -- success.
 -- Returns {1 done, view}, {2 changed since: render again, view}, or {0 not the caller's to end, nil}
@@ -14,7 +14,7 @@
 local id, claim, status, completed_at = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5])
 local j = {}
 for at, name in ipairs({'status', 'claim', 'rev', 'settled', 'endpoint', 'tenant', 'urlHash', 'attempt', 'priority',
-  'type', 'attemptAt', 'signature', 'traceparent'}) do
+  'type', 'attemptAt', 'signature'}) do
   j[name] = redis.call('HGET', key('j', id), name)
 end
 if j.settled and j.settled == ARGV[15] then return {1, job_view(id)} end
@@ -34,7 +34,7 @@ end
 redis.call('ZADD', key('expiry'), ARGV[6], id)
 if ARGV[7] ~= '' then redis.call('ZADD', key('notices'), ARGV[7], id) end
 redis.call('HDEL', key('j', id), 'claim', 'lost', 'rings', 'came', 'nextRunAt')
-for at = 16, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
+for at = 17, #ARGV, 2 do redis.call('HSET', key('j', id), ARGV[at], ARGV[at + 1]) end
 take_space(j.tenant, redis.call('HGET', key('j', id), 'made'))
 move(id, j.tenant, j.status, status, 'completedAt', completed_at, 'expiresAt', ARGV[6], 'settled', ARGV[15])
 redis.call('HSET', key('j', id), 'updatedAt', completed_at)
@@ -52,7 +52,7 @@ if ARGV[8] ~= '' then
   enqueue({
     id = ARGV[8], ep = j.endpoint, tenant = j.tenant, url = ARGV[9], url_hash = j.urlHash, headers = ARGV[10],
     tags = ARGV[11], body = ARGV[12], retention = tonumber(ARGV[13]), scheme = j.signature,
-    traceparent = j.traceparent,
+    trace = ARGV[16],
   })
   announce()
 end

@@ -86,8 +86,14 @@ MORE_HEADERS = (
         name="traceparent",
         where="header",
         text="W3C Trace Context: goes on from the `traceparent` that the job was submitted with;"
-        " absent if there was none.",
+        " absent if there was none, unless the gateway records traces.",
         example="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ),
+    Parameter(
+        name="tracestate",
+        where="header",
+        text="W3C Trace Context: the `tracestate` that came with that `traceparent`.",
+        example="rojo=00f067aa0ba902b7",
     ),
 )
 

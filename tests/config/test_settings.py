@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -289,6 +290,16 @@ REFUSED = {
         {"GATEWAY_HANDLERS_PATH": "/nowhere/at/all"},
         "handlers_path.0: no such folder",
     ),
+    "collector's scheme": (
+        {"GATEWAY_TRACING_ENDPOINT": "collector:4318"},
+        "tracing.endpoint: must be http or https, a host",
+    ),
+    "collector's query": (
+        {"GATEWAY_TRACING_ENDPOINT": "https://collector/?key=1"},
+        "tracing.endpoint: must be http or https, a host",
+    ),
+    "sample ratio": ({"GATEWAY_TRACING_SAMPLE_RATIO": "1.1"}, "tracing.sample_ratio: "),
+    "no service name": ({"GATEWAY_TRACING_SERVICE_NAME": "a b"}, "tracing.service_name: "),
     "no file": ({"GATEWAY_CONFIG": "/nowhere/at/all"}, "GATEWAY_CONFIG: cannot read"),
 }
 
@@ -298,6 +309,19 @@ def test_refused(given_environ: dict[str, str], problem: str) -> None:
     problems = problems_of({**PRODUCTION, **given_environ})
     assert len(problems) == 1
     assert problems[0].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "missing", ["opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http"]
+)
+def test_a_collector_needs_packages(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    environ = {**PRODUCTION, "GATEWAY_TRACING_ENDPOINT": "http://collector:4318/base/"}
+    assert load_settings(environ).tracing.endpoint == "http://collector:4318/base"
+    monkeypatch.setitem(sys.modules, missing, None)
+    [problem] = problems_of(environ)
+    assert problem.startswith("tracing.endpoint: traces need packages")
+    assert "scripts/setup otel" in problem
+    assert load_settings(PRODUCTION).tracing.endpoint == ""
 
 
 def test_all_problems_are_told_at_once() -> None:

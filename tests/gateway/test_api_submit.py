@@ -155,7 +155,7 @@ async def test_a_job_is_of_the_trace_that_its_submission_is_of(
     assert made.status_code == 202, made.text
     view = await services.jobs.read(made.json()["jobId"])
     assert isinstance(view, View)
-    assert view.job.traceparent == (trace if tail == "-01" else None)
+    assert view.job.trace == (trace if tail == "-01" else None)
 
 
 async def test_a_full_store(client: httpx.AsyncClient, full_store: FullStore) -> None:

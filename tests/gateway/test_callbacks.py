@@ -204,8 +204,8 @@ def test_the_sequence_rises_from_event_to_event() -> None:
 def test_a_message_belongs_to_the_trace_of_the_submission() -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     wanted = callback("job.completed")
-    assert rendered(a_job(wanted, traceparent=trace), COMPLETED).message.traceparent == trace
-    assert rendered(a_job(wanted), COMPLETED).message.traceparent == ""
+    assert rendered(a_job(wanted, trace=trace), COMPLETED).message.trace == trace
+    assert rendered(a_job(wanted), COMPLETED).message.trace == ""
 
 
 def test_a_notice_is_a_message_of_its_own() -> None:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from config.settings import environment
 from tests.gateway.cli.conftest import Cli
+from tests.running import ROOT
 
 KEYS = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+
+WITHOUT_PACKAGES = """
+import sys
+sys.modules["opentelemetry"] = None  # as if it was not installed
+from gateway.cli.main import main
+sys.exit(main())
+"""
 
 
 @pytest.fixture
@@ -57,6 +69,21 @@ def test_handlers_are_loaded(
     monkeypatch.setenv(name, value)
     usable("config", "check", code=1)
     assert says in usable.err
+
+
+def test_packages_are_looked_for(usable: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_TRACING_ENDPOINT", "http://127.0.0.1:4318")
+    assert usable("config", "check") == "The settings can be used.\n"
+    said = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PACKAGES, "config", "check"],
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 1
+    assert "tracing.endpoint: " in said.stderr
+    assert "scripts/setup otel" in said.stderr
 
 
 def test_settings_are_shown(usable: Cli) -> None:
