@@ -45,6 +45,17 @@ def collector() -> Iterator[Collector]:
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def silence() -> Iterator[None]:
+    """Wait for what a test leaves under way: it may have something to say of its collector."""
+    yield
+    assert eventually(
+        lambda: not any(
+            each.name == "flush" or each.name.startswith("Otel") for each in threading.enumerate()
+        )
+    )
+
+
 def tracer_to(url: str, ratio: float = 1.0) -> Tracer:
     settings = TracingSettings(endpoint=url, sample_ratio=ratio, service_name="gateway")
     tracer = open_tracer(settings, "api")
