@@ -49,6 +49,9 @@ _HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,8190}[!-~])?", re.ASCII)
 Role = Literal["api", "relay", "worker", "delivery"]
 """What a process is."""
 
+Ack = Literal["fsync", "replica"]
+"""What keeps a write once it is answered: the store's disk, or one more server."""
+
 VerifyEndpoints = Literal["off", "low_rate", "refuse"]
 Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
@@ -200,6 +203,13 @@ class StoreSettings(Section):
     socket_timeout_seconds: Seconds
     max_connections: Annotated[int, Field(ge=1, le=10_000)]
     maxmemory_bytes: Annotated[int, Field(ge=16 * 2**20, le=2**50)]
+    ack: Ack
+    replica_wait_seconds: Annotated[float, Field(ge=0.001, le=60)]
+
+    @property
+    def replica_wait(self) -> float | None:
+        """Seconds that a write waits for a replica; None where it need not."""
+        return self.replica_wait_seconds if self.ack == "replica" else None
 
 
 class BrokerSettings(Section):

@@ -219,7 +219,10 @@ def _missing(settings: Settings) -> Iterator[str]:
 
 
 def _timing(settings: Settings) -> Iterator[str]:
-    delivery, jobs = settings.delivery, settings.jobs
+    store, delivery, jobs = settings.store, settings.delivery, settings.jobs
+    # The server's "nobody has it" must come before its silence counts as its absence.
+    if store.replica_wait is not None and store.replica_wait > store.socket_timeout_seconds / 2:
+        yield "store.replica_wait_seconds: must not exceed half of store.socket_timeout_seconds"
     # A store that is away for a third of a lease costs no attempt its own.
     total = delivery.total_timeout_seconds
     shortest = max(total + LEASE_MARGIN_SECONDS, 1.5 * total)

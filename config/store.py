@@ -5,9 +5,14 @@ the transition. A line `-- include: <name>` is replaced by the fragment `lua/<na
 package, or of another by `-- include: <package>/<name>`; a fragment is included once however often
 it is named.
 
+What a script changed counts once it is kept: by the server that answered, or, where the store was
+connected to with `replica_wait`, by one more that follows it. A script that says of itself that it
+does not write (`no-writes` in its first line, which the server enforces) waits for nobody.
+
 Errors:
     StoreError: the root.
-        StoreUnavailable: no answer; the script may have run, so ask again with the same arguments.
+        StoreUnavailable: no answer, or no replica that follows; the script may have run, so ask
+            again with the same arguments.
         StoreFull: the store is at its memory limit and refused an admission; nothing was written.
         ScriptFailed: the script raised; a fault in our code or a wrong key's content.
         PartitionsDiffer: the store was made with another number of partitions.
@@ -24,10 +29,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from math import ceil
 from typing import Any, Literal, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.client import PubSub
+from redis.asyncio.client import Pipeline, PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
@@ -54,6 +60,7 @@ Argument = str | bytes | int | float
 Outcome = Literal["answered", "unavailable", "full", "failed"]
 """What came of a call, for those who count them: an answer, or one of the errors."""
 
+_READER = re.compile(r"#!lua flags=(?:[a-z-]+,)*no-writes\b")
 _INCLUDE = re.compile(r"^-- include: (?:(?P<package>\w+)/)?(?P<name>\w+)\n", re.MULTILINE)
 
 
@@ -85,11 +92,19 @@ class PartitionsDiffer(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One transition, ready to be run by its digest."""
+    """One transition, ready to be run by its digest.
+
+    Attributes:
+        name: the package and the file.
+        source: of it and of what it includes.
+        sha: SHA-1 of the source, by which the server knows it.
+        writes: whether it may change something.
+    """
 
     name: str
     source: str
     sha: str
+    writes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +124,12 @@ def load_script(package: str, name: str) -> Script:
         FileNotFoundError: there is no such script or fragment.
     """
     source = _assemble(package, name, set())
-    return Script(f"{package}/{name}", source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324
+    return Script(
+        name=f"{package}/{name}",
+        source=source,
+        sha=hashlib.sha1(source.encode()).hexdigest(),  # noqa: S324
+        writes=_READER.match(source) is None,
+    )
 
 
 def _assemble(package: str, name: str, seen: set[tuple[str, str]]) -> str:
@@ -123,6 +143,24 @@ def _assemble(package: str, name: str, seen: set[tuple[str, str]]) -> str:
         return _assemble(*fragment, seen)
 
     return _INCLUDE.sub(include, text)
+
+
+def _await_replica(pipe: Pipeline, wait: float, prefix: str) -> None:
+    """End `pipe` with a wait until one replica has everything that was written so far.
+
+    WAIT speaks of what its own connection wrote last, and passes at once where that is nothing. A
+    script that is asked again may write nothing, while what it wrote the first time is on no
+    replica yet. So a write of its own goes before the wait: it comes after all that the server ever
+    wrote, and who has it has the rest.
+    """
+    pipe.execute_command("EVAL", load_script("config", "probe").source, 1, prefix)
+    pipe.execute_command("WAIT", 1, ceil(wait * 1000))
+
+
+def _raise_first(replies: Iterable[object]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
 
 
 def partition_prefix(partition: int) -> str:
@@ -145,10 +183,14 @@ _PARTITIONS = f"{META_PREFIX}partitions"
 class Store:
     """A store's scripts, run by digest over a bounded pool of connections."""
 
-    def __init__(self, client: Redis, deadline: float) -> None:
-        """Run what is asked over `client`, at most `deadline` seconds a call, retries included."""
+    def __init__(self, client: Redis, deadline: float, replica_wait: float | None = None) -> None:
+        """Run what is asked over `client`, at most `deadline` seconds a call, retries included.
+
+        What is written waits for one replica, at most `replica_wait` seconds; None waits for none.
+        """
         self._client = client
         self._deadline = deadline
+        self._replica_wait = replica_wait
         self._observe: Callable[[float, Outcome], None] = lambda _seconds, _outcome: None
 
     @property
@@ -172,6 +214,9 @@ class Store:
             StoreUnavailable, StoreFull, ScriptFailed: see the module.
         """
         async with self._bounded(call.script.name):
+            if self._wait_after([call]) is not None:
+                [reply] = await self._known([call])
+                return reply
             try:
                 return await self._evalsha(call)
             except NoScriptError:
@@ -192,16 +237,7 @@ class Store:
         if len(calls) == 1:
             return [await self.run(calls[0])]
         async with self._bounded(calls[0].script.name):
-            replies = await self._pipelined(calls, by_digest=True)
-            unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if unknown:
-                again = await self._pipelined([calls[at] for at in unknown], by_digest=False)
-                for at, reply in zip(unknown, again, strict=True):
-                    replies[at] = reply
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-            return replies
+            return await self._known(calls)
 
     @asynccontextmanager
     async def _bounded(self, step: str) -> AsyncIterator[None]:
@@ -239,14 +275,43 @@ class Store:
     async def _evalsha(self, call: Call) -> Any:
         return await self._client.evalsha(call.script.sha, 1, call.prefix, *call.args)
 
-    async def _pipelined(self, calls: Sequence[Call], *, by_digest: bool) -> list[Any]:
+    async def _known(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts by digest, and those that the store does not know once more by source."""
+        wait = self._wait_after(calls)
+        replies, kept = await self._pipelined(calls, wait, by_digest=True)
+        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            rest = [calls[at] for at in unknown]
+            again, kept = await self._pipelined(rest, wait, by_digest=False)
+            for at, reply in zip(unknown, again, strict=True):
+                replies[at] = reply
+        # First whether it is kept: a refusal may lead the caller to what was written before.
+        _raise_first([*kept, *replies])
+        return replies
+
+    async def _pipelined(
+        self, calls: Sequence[Call], wait: float | None, *, by_digest: bool
+    ) -> tuple[list[Any], list[Any]]:
+        """Return what the scripts reply, and what is replied of a replica, for one round trip."""
         async with self._client.pipeline(transaction=False) as pipe:
             for call in calls:
                 if by_digest:
                     pipe.execute_command("EVALSHA", call.script.sha, 1, call.prefix, *call.args)
                 else:
                     pipe.execute_command("EVAL", call.script.source, 1, call.prefix, *call.args)
-            return await pipe.execute(raise_on_error=False)
+            if wait is not None:
+                _await_replica(pipe, wait, calls[-1].prefix)
+            replies = await pipe.execute(raise_on_error=False)
+        if wait is None:
+            return replies, []
+        *replies, marked, reached = replies
+        if reached == 0:
+            reason = f"{calls[0].script.name}: no replica had it within {wait:g} seconds"
+            reached = StoreUnavailable(reason)
+        return replies, [marked, reached]
+
+    def _wait_after(self, calls: Sequence[Call]) -> float | None:
+        return self._replica_wait if any(call.script.writes for call in calls) else None
 
     @asynccontextmanager
     async def subscription(self, *channels: str) -> AsyncIterator[Subscription]:
@@ -404,13 +469,17 @@ async def kept_partitions(store: Store) -> int | None:
     return None if kept is None else int(kept)
 
 
-def connect(url: str, *, max_connections: int, socket_timeout: float) -> Store:
+def connect(
+    url: str, *, max_connections: int, socket_timeout: float, replica_wait: float | None = None
+) -> Store:
     """Return the store at `url` (`redis://`, `rediss://`, `unix://`); connects at first use.
 
     Args:
         url: where it is, with credentials and a CA file if needed.
         max_connections: bound of the pool; callers wait for a free one.
         socket_timeout: seconds until a silent server counts as gone.
+        replica_wait: seconds within which a replica must have what was written, fewer than
+            `socket_timeout`; None asks for no replica.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -422,7 +491,7 @@ def connect(url: str, *, max_connections: int, socket_timeout: float) -> Store:
         # A reply that never came is asked for again at once: scripts are safe to run twice.
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), retries=3),
     )
-    return Store(Redis.from_pool(pool), deadline=_TIMEOUTS_A_CALL * socket_timeout)
+    return Store(Redis.from_pool(pool), _TIMEOUTS_A_CALL * socket_timeout, replica_wait)
 
 
 _TIMEOUTS_A_CALL = 2
@@ -457,5 +526,8 @@ class _translated:  # noqa: N801
                 return
 
 
-_PASSING = ("BUSY", "NOREPLICAS", "MISCONF")
-"""Refusals that pass, and that the driver has no class for."""
+_PASSING = ("BUSY", "NOREPLICAS", "MISCONF", "UNBLOCKED", "WAIT cannot")
+"""Refusals that pass, and that the driver has no class for.
+
+The last two are of a server that became a replica while somebody waited, or was about to.
+"""

@@ -38,6 +38,7 @@ def connect_store(settings: Settings) -> Store:
         settings.store.url,
         max_connections=settings.store.max_connections,
         socket_timeout=settings.store.socket_timeout_seconds,
+        replica_wait=settings.store.replica_wait,
     )
 
 

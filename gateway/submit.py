@@ -100,11 +100,15 @@ class Submitter:
             owner = draft.job_id
             draft, files = await self._adopt(draft, files, claim.job_id)
             view = await self._keep(draft, files, key, owner, room)
-            await self._settle(draft, key, claim)
+            # The job is kept, so the client hears so. A key left unsettled is claimed for the same
+            # identifier by the next request, which then finds the job.
+            with suppress(StoreUnavailable):
+                await self._settle(draft, key, claim)
             return Submitted(view=view, replayed=False)
         await discard(self._artifacts, draft.job_id)
         match claim.state:
             case "claimed" | "created":
+                # Before the job is shown: what was read counts once this is kept, which comes after.
                 await self._settle(draft, key, claim)
                 return Submitted(view=await self._earlier(draft, claim.job_id), replayed=True)
             case "writing":
@@ -289,11 +293,8 @@ class Submitter:
             raise too_many_endpoints() from error
 
     async def _settle(self, draft: Draft, key: str | None, claim: KeyClaim) -> None:
-        # The job is kept, so the client hears so. A key left unsettled is claimed for the same
-        # identifier by the next request, which then finds the job.
         if key is not None and claim.state == "claimed":
-            with suppress(StoreUnavailable):
-                await self._jobs.settle_key(draft.tenant, key, claim.job_id)
+            await self._jobs.settle_key(draft.tenant, key, claim.job_id)
 
     async def _release(self, draft: Draft, key: str | None, owner: str) -> bool:
         """Give the key back as `owner`; tell whether the job was this request's alone."""
