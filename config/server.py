@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from config.clock import SECOND, Clock
 from config.store import ScriptFailed, Store
+
+_REPLICA: Final = re.compile(r"slave\d+")
+_LAG_SECONDS: Final = 3
+"""A replica says every second how far it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +23,8 @@ class Server:
         version: its own.
         run_id: of this start of it.
         role: `master` or `slave`.
+        replicas: how many are connected to it.
+        in_sync: how many of them have all but what it wrote last.
         appendonly: whether writes go to a file.
         appendfsync: when they are on disk; None where CONFIG may not be asked.
         writes_fail: whether the last write to that file failed.
@@ -32,6 +39,8 @@ class Server:
     version: str
     run_id: str
     role: str
+    replicas: int
+    in_sync: int
     appendonly: bool
     appendfsync: str | None
     writes_fail: bool
@@ -60,6 +69,8 @@ async def read_server(store: Store, clock: Clock) -> Server:
         version=str(info.get(f"{name}_version", info["redis_version"])),
         run_id=str(info["run_id"]),
         role=str(info["role"]),
+        replicas=int(info.get("connected_slaves", 0)),
+        in_sync=sum(_is_in_sync(each) for name, each in info.items() if _REPLICA.fullmatch(name)),
         appendonly=info.get("aof_enabled") == 1,
         appendfsync=await _appendfsync(store),
         writes_fail=info.get("aof_last_write_status", "ok") != "ok",
@@ -69,6 +80,10 @@ async def read_server(store: Store, clock: Clock) -> Server:
         ahead=int(seconds) * SECOND + int(micros) - (before + after) // 2,
         way=after - before,
     )
+
+
+def _is_in_sync(replica: dict[str, Any]) -> bool:
+    return replica.get("state") == "online" and 0 <= replica.get("lag", -1) <= _LAG_SECONDS
 
 
 async def _appendfsync(store: Store) -> str | None:

@@ -73,7 +73,7 @@ class Rerunner:
         registration = self._register(old)
         new_id = await self._reserve(old, tenant)
         if await self.jobs.read(new_id) is not None:
-            # Another caller's: what was read counts once this is kept, which comes after.
+            # Another caller's: what was read counts once this is kept, which comes after it.
             await self._reserve(old, tenant)
             return Rerun(view=await self._read(new_id, old.tenant), is_new=False)
         job = self._renew(old, new_id, registration)

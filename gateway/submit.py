@@ -108,7 +108,7 @@ class Submitter:
         await discard(self._artifacts, draft.job_id)
         match claim.state:
             case "claimed" | "created":
-                # Before the job is shown: what was read counts once this is kept, which comes after.
+                # What was read counts once this is kept, which comes after it.
                 await self._settle(draft, key, claim)
                 return Submitted(view=await self._earlier(draft, claim.job_id), replayed=True)
             case "writing":

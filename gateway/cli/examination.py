@@ -48,7 +48,7 @@ async def examine(settings: Settings, data_dir: Path) -> AsyncIterator[Finding]:
         if isinstance(durable, Finding):
             yield durable
         else:
-            for finding in of_durable(durable):
+            for finding in of_durable(durable, settings.store.ack):
                 yield finding
         soft = connect(
             settings.broker.url,

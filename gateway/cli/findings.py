@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from config.clock import SECOND
+from config.sections import Ack
 from config.server import Server
 
 Level = Literal["ok", "warning", "fault", "skipped"]
@@ -37,11 +38,12 @@ class Finding:
     advice: str = ""
 
 
-def of_durable(server: Server) -> list[Finding]:
-    """Judge the durable store's server."""
+def of_durable(server: Server, ack: Ack) -> list[Finding]:
+    """Judge the durable store's server by what a write waits for."""
     return [
         _version("store", server),
-        _persistence(server),
+        _persistence(server, ack),
+        *([_replication(server)] if ack == "replica" else []),
         _eviction(server),
         _memory("store memory", server),
         _clock(server),
@@ -67,7 +69,7 @@ def _version(check: str, server: Server) -> Finding:
     return Finding(check, "ok", f"answers, {server.name} {server.version}")
 
 
-def _persistence(server: Server) -> Finding:
+def _persistence(server: Server, ack: Ack) -> Finding:
     check = "persistence"
     if not server.appendonly:
         says = "appendonly is off: a restart of the store loses jobs whose 202 was sent"
@@ -75,6 +77,8 @@ def _persistence(server: Server) -> Finding:
     if server.writes_fail:
         says = "the last write to the append-only file failed"
         return Finding(check, "fault", says, "look at the disk of the store and at its log")
+    if ack == "replica":
+        return Finding(check, "ok", "appendonly is on; a replica has what is not on disk yet")
     match server.appendfsync:
         case "always":
             return Finding(check, "ok", "every write is on disk before it is answered")
@@ -84,6 +88,16 @@ def _persistence(server: Server) -> Finding:
         case other:
             says = f"appendfsync is {other}: a crash of the store's host loses what it answered"
             return Finding(check, "warning", says, "set appendfsync always")
+
+
+def _replication(server: Server) -> Finding:
+    check = "replication"
+    if server.in_sync:
+        says = f"{server.in_sync} of {server.replicas} replicas have what was written"
+        return Finding(check, "ok", says)
+    says = "no replica is connected" if not server.replicas else "no replica keeps up"
+    advice = "start one (replicaof), see its log, or set store.ack to fsync"
+    return Finding(check, "fault", f"{says}: every submission is answered 503", advice)
 
 
 def _eviction(server: Server) -> Finding:

@@ -28,7 +28,7 @@ WAIT = 0.3
 
 def script_of(line: str, flags: str = " flags=allow-oom", *, writes: bool = True) -> Script:
     source = f"#!lua{flags}\n{line}"
-    digest = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324
+    digest = hashlib.sha1(source.encode()).hexdigest()
     return Script(name="a script", source=source, sha=digest, writes=writes)
 
 

@@ -275,6 +275,11 @@ REFUSED = {
         {"GATEWAY_DELIVERY_CONNECT_TIMEOUT_SECONDS": "21"},
         "delivery.connect_timeout_seconds: must not exceed",
     ),
+    "no such ack": ({"GATEWAY_STORE_ACK": "disk"}, "store.ack: "),
+    "endless wait for a replica": (
+        {"GATEWAY_STORE_ACK": "replica", "GATEWAY_STORE_REPLICA_WAIT_SECONDS": "2.6"},
+        "store.replica_wait_seconds: must not exceed half",
+    ),
     "limits": ({"GATEWAY_DELIVERY_ENDPOINT_LIMIT_INITIAL": "65"}, "delivery.endpoint_limit_initi"),
     "ringing": ({"GATEWAY_JOBS_RING_AGAIN_SECONDS": "61"}, "jobs.ring_again_seconds: must not"),
     "short key": (

@@ -1,4 +1,4 @@
-"""A store that a replica must follow: what a 202 and an end are worth when either server is lost."""
+"""A store that a replica must follow: what a 202 and an end are worth when a server is lost."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from config.settings import environment
 from config.store import Store, agree_on_partitions
 from tests.conftest import RunningStores
 from tests.gateway.cli.conftest import Cli
+from tests.processes import eventually
+from tests.replicas import pair
 from tests.running import API_KEY, Gateway, inbox
 
 KEYS = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -117,6 +119,24 @@ def test_stores_the_wrong_way_round(
     said = cli("doctor", "--json", code=1)
     assert found(said)["persistence"] == "fault"
     assert "appendonly yes" in said
+
+
+def test_a_store_that_a_replica_must_follow(
+    cli: Cli, described: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def replication() -> str:
+        return found(cli.process("doctor", "--json", **_described()).stdout)["replication"]
+
+    described.setenv("GATEWAY_STORE_ACK", "replica")
+    with pair(tmp_path / "pair") as servers:
+        described.setenv("GATEWAY_STORE_URL", servers.primary.url)
+        assert replication() == "ok"
+        with servers.replica.paused():
+            assert eventually(lambda: replication() == "fault")
+        assert eventually(lambda: replication() == "ok")
+        servers.replica.kill()
+        assert eventually(lambda: replication() == "fault")
+        assert "no replica is connected" in cli("doctor", code=1)
 
 
 def test_nobody_answers(cli: Cli, described: pytest.MonkeyPatch, tmp_path: Path) -> None:

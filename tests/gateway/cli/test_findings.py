@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from config.clock import SECOND
+from config.sections import Ack
 from config.server import Server
 from gateway.cli.findings import (
     Finding,
@@ -26,6 +28,8 @@ HEALTHY = Server(
     version="7.2.4",
     run_id="a",
     role="master",
+    replicas=1,
+    in_sync=1,
     appendonly=True,
     appendfsync="always",
     writes_fail=False,
@@ -54,7 +58,8 @@ def test_dead_letters_are_told_of_and_are_no_fault() -> None:
 
 
 def test_a_healthy_store() -> None:
-    assert set(levels(of_durable(HEALTHY)).values()) == {"ok"}
+    for ack in get_args(Ack):
+        assert set(levels(of_durable(HEALTHY, ack)).values()) == {"ok"}
     assert set(levels(of_soft(replace(HEALTHY, run_id="b"), HEALTHY)).values()) == {"ok"}
 
 
@@ -84,10 +89,31 @@ def test_a_healthy_store() -> None:
 def test_a_store_that_is_not_as_it_should_be(
     changes: dict[str, object], check: str, level: Level
 ) -> None:
-    findings = of_durable(replace(HEALTHY, **changes))  # type: ignore[arg-type]
-    expected = dict.fromkeys(levels(of_durable(HEALTHY)), "ok") | {check: level}
+    findings = of_durable(replace(HEALTHY, **changes), "fsync")  # type: ignore[arg-type]
+    expected = dict.fromkeys(levels(of_durable(HEALTHY, "fsync")), "ok") | {check: level}
     assert levels(findings) == expected
     assert all(bool(each.advice) == (each.level != "ok") for each in findings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "level"),
+    [
+        ({"replicas": 0, "in_sync": 0}, "replication", "fault"),
+        ({"replicas": 2, "in_sync": 0}, "replication", "fault"),
+        ({"replicas": 2, "in_sync": 1}, "replication", "ok"),
+        ({"appendfsync": "everysec"}, "persistence", "ok"),
+        ({"appendfsync": None}, "persistence", "ok"),
+        ({"appendonly": False}, "persistence", "fault"),
+        ({"writes_fail": True}, "persistence", "fault"),
+    ],
+)
+def test_a_store_that_a_replica_must_follow(
+    changes: dict[str, object], check: str, level: Level
+) -> None:
+    findings = of_durable(replace(HEALTHY, **changes), "replica")  # type: ignore[arg-type]
+    expected = dict.fromkeys(levels(of_durable(HEALTHY, "replica")), "ok") | {check: level}
+    assert levels(findings) == expected
+    assert "replication" not in levels(of_durable(HEALTHY, "fsync"))
 
 
 def test_one_server_for_both() -> None:
