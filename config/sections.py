@@ -18,6 +18,9 @@ from config.keys import parse_keys
 MAX_REQUEST_SECONDS: Final = 3_600
 """The longest that `http.request` waits for an answer."""
 
+SENTINEL_SCHEMES: Final = ("redis+sentinel://", "rediss+sentinel://")
+"""What the URL of a store begins with that is found by its Sentinels."""
+
 _STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _ARTIFACT_SCHEMES: Final = ("file://", "s3://", "gs://", "az://")
 
@@ -26,6 +29,12 @@ _ARTIFACT_SCHEMES: Final = ("file://", "s3://", "gs://", "az://")
 _UPSTREAM_ADDRESS: Final = re.compile(
     r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?P<port>:\d{1,5})?"
     r"(?P<path>(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)*)",
+    re.ASCII,
+)
+_PLACE: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?"
+_SENTINELS: Final = re.compile(
+    rf"rediss?\+sentinel://(?:[^/?#@\s]*@)?(?P<places>{_PLACE}(?:,{_PLACE}){{0,15}})"
+    r"/[A-Za-z0-9._-]{1,100}(?:\?[^#\s]*)?",
     re.ASCII,
 )
 _HOST_RULE: Final = re.compile(
@@ -64,6 +73,20 @@ def _scheme_of(*schemes: str) -> AfterValidator:
         return url
 
     return AfterValidator(check)
+
+
+def _sentinels(url: str) -> str:
+    if not url.startswith(SENTINEL_SCHEMES):
+        return url
+    found = _SENTINELS.fullmatch(url)
+    if found is None:
+        scheme = url.partition("://")[0]
+        raise ValueError(f"must be {scheme}://host:port,host:port/name")
+    for place in found["places"].split(","):
+        _, colon, port = place.rpartition(":")
+        if colon and port.isdecimal() and not 1 <= int(port) <= 65_535:
+            raise ValueError("must have ports from 1 to 65535")
+    return url
 
 
 def web_address(url: str) -> str:
@@ -186,6 +209,12 @@ Bytes = Annotated[int, Field(ge=1, le=2**50)]
 Count = Annotated[int, Field(ge=1, le=2**40)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 StoreUrl = Annotated[str, Field(repr=False), _scheme_of(*_STORE_SCHEMES)]
+DurableUrl = Annotated[
+    str,
+    Field(repr=False),
+    _scheme_of(*_STORE_SCHEMES, *SENTINEL_SCHEMES),
+    AfterValidator(_sentinels),
+]
 Folder = Annotated[Path, AfterValidator(_existing_folder)]
 
 
@@ -198,7 +227,7 @@ class Section(BaseModel):
 class StoreSettings(Section):
     """The durable store."""
 
-    url: StoreUrl
+    url: DurableUrl
     partitions: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)]
     socket_timeout_seconds: Seconds
     max_connections: Annotated[int, Field(ge=1, le=10_000)]

@@ -55,6 +55,9 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from config.sections import SENTINEL_SCHEMES
+from config.sentinels import sentinel_pool
+
 Argument = str | bytes | int | float
 
 Outcome = Literal["answered", "unavailable", "full", "failed"]
@@ -472,16 +475,18 @@ async def kept_partitions(store: Store) -> int | None:
 def connect(
     url: str, *, max_connections: int, socket_timeout: float, replica_wait: float | None = None
 ) -> Store:
-    """Return the store at `url` (`redis://`, `rediss://`, `unix://`); connects at first use.
+    """Return the store at `url`; connects at first use.
 
     Args:
-        url: where it is, with credentials and a CA file if needed.
+        url: where it is, with credentials and a CA file if needed: `redis://`, `rediss://`,
+            `unix://`, or the Sentinels that know, see `config.sentinels`.
         max_connections: bound of the pool; callers wait for a free one.
         socket_timeout: seconds until a silent server counts as gone.
         replica_wait: seconds within which a replica must have what was written, fewer than
             `socket_timeout`; None asks for no replica.
     """
-    pool = BlockingConnectionPool.from_url(
+    make = sentinel_pool if url.startswith(SENTINEL_SCHEMES) else BlockingConnectionPool.from_url
+    pool = make(
         url,
         max_connections=max_connections,
         timeout=socket_timeout,

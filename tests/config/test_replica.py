@@ -104,6 +104,19 @@ async def test_nothing_counts_while_no_replica_has_it(store: Store, servers: Pai
     assert is_on_the_replica(servers, "late")
 
 
+async def test_a_server_that_counts_its_replicas_refuses_at_once(
+    store: Store, servers: Pair
+) -> None:
+    await store.client.config_set("min-replicas-to-write", 2)
+    try:
+        with pytest.raises(StoreUnavailable, match="NOREPLICAS"):
+            await store.run(call(ONCE, "refused"))
+    finally:
+        await store.client.config_set("min-replicas-to-write", 0)
+    assert await store.run(call(READ, "refused")) == 0
+    assert await store.run(call(ONCE, "refused")) == 1
+
+
 async def test_what_asks_for_no_replica_waits_for_none(store: Store, servers: Pair) -> None:
     other = connect(servers.primary.url, max_connections=1, socket_timeout=5)
     with servers.replica.paused():

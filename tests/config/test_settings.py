@@ -255,6 +255,22 @@ REFUSED = {
     "no gaps": ({"GATEWAY_DELIVERY_GAPS_SECONDS": "[]"}, "delivery.gaps_seconds: "),
     "profile": ({"GATEWAY_PROFILE": "staging"}, "profile: "),
     "store scheme": ({"GATEWAY_STORE_URL": "http://h"}, "store.url: must start with redis://"),
+    "no Sentinel": (
+        {"GATEWAY_STORE_URL": "redis+sentinel:///name"},
+        "store.url: must be redis+sentinel://host:port,host:port/name (from GATEWAY_STORE_URL)",
+    ),
+    "Sentinels of nobody": (
+        {"GATEWAY_STORE_URL": "rediss+sentinel://one:26379,two:26379"},
+        "store.url: must be rediss+sentinel://host:port,host:port/name",
+    ),
+    "port of a Sentinel": (
+        {"GATEWAY_STORE_URL": "redis+sentinel://one:26379,two:99999/name"},
+        "store.url: must have ports from 1 to 65535",
+    ),
+    "Sentinels of the soft store": (
+        {"GATEWAY_BROKER_URL": "redis+sentinel://one:26379/name"},
+        "broker.url: must start with redis://",
+    ),
     "artifacts scheme": ({"GATEWAY_ARTIFACTS_URL": "/srv"}, "artifacts.url: must start with file"),
     "public url": ({"GATEWAY_PUBLIC_URL": "gateway"}, "public_url: must be an http or https URL"),
     "public url with query": ({"GATEWAY_PUBLIC_URL": "https://h/?a"}, "public_url: must have no"),
@@ -360,6 +376,18 @@ def test_secrets_stay_out_of_messages_and_representations() -> None:
     assert secret not in repr(settings)
     assert SEALING_KEY not in repr(settings)
     assert settings.bootstrap_api_key.get_secret_value() == f"gwk_{secret}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://one/main",
+        "redis+sentinel://:p%40ss@one:26379,10.0.0.2:65535,[::1]:26379/main",
+        "rediss+sentinel://user:pass@one.example.com:26379/main?ssl_ca_certs=/etc/ca.pem",
+    ],
+)
+def test_sentinels(url: str) -> None:
+    assert load_settings({**PRODUCTION, "GATEWAY_STORE_URL": url}).store.url == url
 
 
 def test_a_draft_tells_what_is_still_missing() -> None:
