@@ -314,7 +314,9 @@ class Store:
         return replies, [marked, reached]
 
     def _wait_after(self, calls: Sequence[Call]) -> float | None:
-        return self._replica_wait if any(call.script.writes for call in calls) else None
+        if self._replica_wait is None or not any(call.script.writes for call in calls):
+            return None
+        return self._replica_wait
 
     @asynccontextmanager
     async def subscription(self, *channels: str) -> AsyncIterator[Subscription]:

@@ -67,6 +67,8 @@ def prepare(options: Options, environ: dict[str, str], stack: ExitStack) -> Plan
         own_urls = {"store": stores.durable_url, "broker": stores.soft_url}
         filled |= {f"GATEWAY_{name.upper()}_URL": own_urls[name] for name in embedded}
     settings = load_settings(filled)
+    if "store" in embedded and settings.store.ack == "replica":
+        raise UpError("store.ack: no replica follows the store that comes along; name your own")
     servers: dict[str, EmbeddedServer] = {}
     if stores is not None:
         durable = stores.durable(maxmemory_bytes=settings.store.maxmemory_bytes)

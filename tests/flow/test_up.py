@@ -341,6 +341,13 @@ def test_production_says_what_it_lacks(start: Start) -> None:
     )
 
 
+def test_the_store_that_comes_along_has_no_replica(start: Start) -> None:
+    up = start(GATEWAY_STORE_ACK="replica")
+    assert up.code() == 1
+    complaint = "store.ack: no replica follows the store that comes along; name your own"
+    assert up.complained() == f"up: {complaint}\n"
+
+
 async def test_production_on_stores_of_its_own_choice(
     start: Start, stores: RunningStores, store: Store, tmp_path: Path
 ) -> None:
