@@ -50,8 +50,11 @@ def silence() -> Iterator[None]:
     """Wait for what a test leaves under way: it may have something to say of its collector."""
     yield
     assert eventually(
-        lambda: not any(
-            each.name == "flush" or each.name.startswith("Otel") for each in threading.enumerate()
+        lambda: (
+            not any(
+                each.name == "flush" or each.name.startswith("Otel")
+                for each in threading.enumerate()
+            )
         )
     )
 
