@@ -168,12 +168,12 @@ class PatientProtocol(HttpToolsProtocol):
         """Go on with a request whose head is there."""
         self._stop(self._head_timer)
         self._head_timer = None
-        self._in_head, self._in_body = False, True
         fields = sum(len(name) + len(value) + 4 for name, value in self.headers)
         self._head_size = len(self.url) + fields
         if self._head_size > self.api.head_limit_bytes:
             raise HeadTooLarge
         check_head(self.parser.get_method(), self.parser.get_http_version(), self.headers)
+        self._in_head, self._in_body = False, True
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
@@ -190,9 +190,15 @@ class PatientProtocol(HttpToolsProtocol):
         self._refuse(problem)
 
     def _refuse(self, problem: Problem) -> None:
-        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+        if not self._is_answering():
             self.transport.write(refusal(problem, self.urls))
         self.transport.close()
+
+    def _is_answering(self) -> bool:
+        """Whether the client would take a refusal for an answer to another request, or its end."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        return self._in_head or self.cycle.response_started
 
     def pause_writing(self) -> None:
         """Nobody reads: wait for them, but not for ever."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -205,10 +205,27 @@ async def test_an_answer_that_is_read_slowly_arrives(serve: Callable[..., Served
     writer.close()
 
 
+MALFORMED = b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n"
+
+
 async def test_nothing_is_said_in_the_middle_of_an_answer(serve: Callable[..., Served]) -> None:
     served = serve()
-    answer = await served.exchange(b"GET /much HTTP/1.1\r\nHost: h\r\n\r\nHELO gateway\r\n\r\n")
+    reader, writer = await served.connect()
+    writer.write(b"GET /much HTTP/1.1\r\nHost: h\r\n\r\n")
+    answer = await reader.readuntil(b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK")
+    writer.write(MALFORMED)
+    with suppress(ConnectionResetError):
+        async with asyncio.timeout(PATIENCE):
+            while piece := await reader.read(PIECE):
+                assert not piece.strip(b"\0")
+    writer.close()
+
+
+async def test_nothing_is_said_that_would_be_the_answer_to_another(
+    serve: Callable[..., Served],
+) -> None:
+    answer = await serve().exchange(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + MALFORMED)
     assert b"malformed" not in answer
 
 
