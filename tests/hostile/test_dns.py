@@ -10,7 +10,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -137,9 +137,13 @@ async def process(
     store: Store,
     network: Network,
     policy: Policy = PRODUCTION,
+    *,
+    gaps: tuple[float, ...] = (0.0, 3600.0),
+    host_limit: int = 1_000,
 ) -> AsyncIterator[Process]:
     """Run a delivery process."""
     deliveries = Watched(store, 1)
+    deliveries.retention = replace(deliveries.retention, host_limit=host_limit)
     clock = StoreClock(SystemClock())
     async with AsyncExitStack() as stack:
         resolver = PolicyResolver(network.look_up, policy, deadline=FOR_EVER)
@@ -155,9 +159,7 @@ async def process(
             store=store,
             deliveries=deliveries,
             sender=Sender(transport, clock),
-            rules=Rules(
-                policy=policy, schedule=Schedule(gaps=(0.0, 3600.0)), ring=RING, user_agent="test"
-            ),
+            rules=Rules(policy=policy, schedule=Schedule(gaps=gaps), ring=RING, user_agent="test"),
             clock=clock,
             metrics=DeliveryMetrics(CollectorRegistry()),
             pace=Pace(concurrency=64, lease=45.0, attempt_limit=20.0, grace=0.1),
