@@ -14,7 +14,7 @@ import httpx
 from config.store import connect
 from tests.conftest import RunningStores
 from tests.gateway.conftest import SEALING
-from tests.gateway.test_streams import KEY, running
+from tests.gateway.served import KEY, running
 
 BEARER = b"Authorization: Bearer " + KEY.encode()
 HOST = b"Host: gateway.example"
