@@ -13,8 +13,10 @@ MAX_VALUE = 4_096
 MAX_TOTAL = 8_192
 """Names and values together, in characters."""
 
-# What delivery sets itself, what frames the message, and what is only for the next hop (RFC 9110,
-# section 7.6.1): from a client, each would let it speak in our name or split the request.
+# What delivery sets itself, what frames the message, what is only for the next hop (RFC 9110,
+# section 7.6.1), what says for whom a proxy speaks, and what has a receiver read another method or
+# path than is sent: from a client, each would let it speak in our name, split the request, or ask
+# for what the URL does not name.
 _RESERVED = frozenset(
     {
         "accept-encoding",
@@ -28,9 +30,6 @@ _RESERVED = frozenset(
         "host",
         "http2-settings",
         "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
         "te",
         "traceparent",
         "tracestate",
@@ -39,10 +38,16 @@ _RESERVED = frozenset(
         "upgrade",
         "user-agent",
         "via",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
         "x-signature",
     }
 )
-_RESERVED_PREFIXES = ("webhook-", "gateway-")
+_RESERVED_PREFIXES = ("gateway-", "proxy-", "webhook-", "x-forwarded-")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?", re.ASCII)
 
@@ -74,7 +79,7 @@ def _check_name(name: str, seen: set[str]) -> None:
         )
     folded = name.lower()
     if folded in _RESERVED or folded.startswith(_RESERVED_PREFIXES):
-        raise HeaderRefused(shown, f"The header {folded} is set by the gateway.")
+        raise HeaderRefused(shown, f"The header {folded} is not for clients to set.")
     if folded in seen:
         raise HeaderRefused(shown, f"The header {folded} is given twice.")
     seen.add(folded)

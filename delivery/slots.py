@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from delivery.models import Claimed
@@ -15,7 +16,7 @@ class Shares:
     Attributes:
         total: attempts at once.
         unproven: for endpoints without a recent success, so that hanging hosts cannot fill the
-            process.
+            process. A tenant holds no more of them than it leaves free.
         per_tenant: for one tenant while others wait.
         per_endpoint: for one endpoint.
     """
@@ -45,10 +46,15 @@ class Slots:
         self._endpoints: Counter[str] = Counter()
         self._tenants: Counter[str] = Counter()
         self._suspects = 0
-        self._unproven = 0
+        self._unproven: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def held(self) -> Collection[Claimed]:
+        """What is being attempted."""
+        return self._held.values()
 
     @property
     def free(self) -> int:
@@ -58,7 +64,7 @@ class Slots:
     @property
     def free_for_unproven(self) -> int:
         """How many more may start for endpoints without a recent success."""
-        return max(0, min(self.free, self.shares.unproven - self._unproven))
+        return max(0, min(self.free, self.shares.unproven - self._unproven.total()))
 
     @property
     def may_take_suspect(self) -> bool:
@@ -72,7 +78,8 @@ class Slots:
         self._endpoints[claimed.endpoint] += 1
         self._tenants[claimed.tenant] += 1
         self._suspects += claimed.suspect
-        self._unproven += not claimed.proven
+        if not claimed.proven:
+            self._unproven[claimed.tenant] += 1
 
     def empty(self, delivery_id: str, claim: str) -> None:
         """Take back the slot of the attempt under `claim`; one that holds none is no matter."""
@@ -80,14 +87,17 @@ class Slots:
         if claimed is None:
             return
         self._suspects -= claimed.suspect
-        self._unproven -= not claimed.proven
-        for counter, name in (
-            (self._endpoints, claimed.endpoint),
-            (self._tenants, claimed.tenant),
-        ):
+        counters = [(self._endpoints, claimed.endpoint), (self._tenants, claimed.tenant)]
+        if not claimed.proven:
+            counters.append((self._unproven, claimed.tenant))
+        for counter, name in counters:
             counter[name] -= 1
             if not counter[name]:
                 del counter[name]
+
+    def unproven_held(self, parts: int) -> dict[str, float]:
+        """Return what each tenant holds of the slots for the unproven, divided by `parts`."""
+        return {name: count / parts for name, count in self._unproven.items()}
 
     def endpoints_left(self, at_most: int) -> dict[str, int]:
         """Return the slots left of each endpoint's share, where fewer than `at_most` are."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from config.ids import partition_of
@@ -43,13 +43,16 @@ class Wanted:
         sequence: of this batch, rising per partition; the same one gets the same batch again.
         limit: how many deliveries.
         lease: µs until each counts as lost.
-        unproven: how many of them may be for endpoints without a recent success.
+        unproven: how many may be for endpoints without a recent success; a tenant gets no more
+            than it leaves.
         suspect: whether one may be a suspect.
         per_turn: how many an endpoint may be given at once.
         per_endpoint: slots that one endpoint may fill.
         per_tenant: slots that one tenant may fill while others wait.
         endpoints: slots left of `per_endpoint`, for those that fill any.
         tenants: slots left of `per_tenant`, for those that fill any.
+        unproven_held: what tenants hold for endpoints without a recent success; where several
+            partitions are asked at once, divided among them.
     """
 
     process: str
@@ -63,6 +66,7 @@ class Wanted:
     per_tenant: int
     endpoints: Mapping[str, int]
     tenants: Mapping[str, int]
+    unproven_held: Mapping[str, float] = field(default_factory=dict)
 
 
 class DeliveryStore(EndpointStore):
@@ -103,7 +107,11 @@ class DeliveryStore(EndpointStore):
         return {partition: _batch(reply) for partition, reply in zip(wanted, replies, strict=True)}
 
     def _claim_call(self, partition: int, want: Wanted) -> Call:
-        taken = {"endpoints": dict(want.endpoints), "tenants": dict(want.tenants)}
+        taken = {
+            "endpoints": dict(want.endpoints),
+            "tenants": dict(want.tenants),
+            "unproven": dict(want.unproven_held),
+        }
         return self._call(
             "claim",
             partition,

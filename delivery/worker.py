@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -164,28 +164,32 @@ class DeliveryWorker:
         turn = self._sequences[due[0]] % len(due)
         room = self._at_once()
         share, rest = divmod(room, len(due))
-        unproven, odd = divmod(min(room, self._slots.free_for_unproven), len(due))
+        unproven, odd = divmod(self._slots.free_for_unproven, len(due))
+        held = self._slots.unproven_held(len(due))
         return {
             partition: self._want(
-                partition, share + (place < rest), unproven + (place < odd), first=place == 0
+                partition, share + (place < rest), unproven + (place < odd), held, first=place == 0
             )
             for place, partition in enumerate(due[turn:] + due[:turn])
         }
 
-    def _want(self, partition: int, limit: int, unproven: int, *, first: bool) -> Wanted:
+    def _want(
+        self, partition: int, limit: int, unproven: int, held: Mapping[str, float], *, first: bool
+    ) -> Wanted:
         slots = self._slots
         return Wanted(
             process=self._process,
             sequence=self._sequences[partition],
             limit=limit,
             lease=int(self._pace.lease * SECOND),
-            unproven=min(limit, unproven),
+            unproven=unproven,
             suspect=first and slots.may_take_suspect,
             per_turn=_PER_TURN,
             per_endpoint=slots.shares.per_endpoint,
             per_tenant=slots.shares.per_tenant,
             endpoints=slots.endpoints_left(limit),
             tenants=slots.tenants_left(limit),
+            unproven_held=held,
         )
 
     def _plan(self, partition: int, batch: Batch, *, full: bool) -> None:

@@ -17,7 +17,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request as HandshakeRequest
 
 from config.admin import admin_port
@@ -57,6 +56,7 @@ from gateway.middleware import Edge, log_request_ids
 from gateway.problems import Problem, render
 from gateway.ratelimit import RateLimiter, RateLimits, connect_soft
 from gateway.services import Services, open_services
+from gateway.sockets import PatientSocket
 from gateway.submit import RETRY_SECONDS
 from gateway.tracing import SubmissionSpans
 from gateway.urls import Urls
@@ -259,7 +259,7 @@ def _configure(app: Starlette, api: ApiSettings, urls: Urls) -> uvicorn.Config:
         host=api.host,
         port=api.port,
         http=bounded(_HttpProtocol, api, urls),
-        ws=_WebSocketProtocol,
+        ws=type("Bounded", (_WebSocketProtocol,), {"api": api, "urls": urls}),
         ws_max_size=_WS_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         lifespan="off",
@@ -282,7 +282,7 @@ class _HttpProtocol(PatientProtocol):
         cast("Scope", self.scope)["extensions"] = {ABORT: self.transport.abort}
 
 
-class _WebSocketProtocol(WebSocketsSansIOProtocol):
+class _WebSocketProtocol(PatientSocket):
     """WebSockets, with the extension ABORT."""
 
     def handle_connect(self, event: HandshakeRequest) -> None:

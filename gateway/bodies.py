@@ -5,6 +5,7 @@ Limits count bytes as they arrive, so a missing or lying Content-Length changes 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ Kind = Literal["json", "multipart"]
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
+
+_MANY_DIGITS = 19
 
 
 def body_kind(headers: Headers) -> Kind:
@@ -60,8 +63,7 @@ async def limited(request: Request, limit: int) -> AsyncIterator[bytes]:
         Problem: `body_too_large`, before anything is read where Content-Length says so already.
         ClientDisconnect: the client went away half-way.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
+    if _announced(request.headers) > limit:
         raise _too_large(limit)
     size = 0
     async for chunk in request.stream():
@@ -110,6 +112,16 @@ def parse_json(data: bytes, *, depth: int) -> Any:
         return loads(data, depth=depth)
     except StrictJsonError as error:
         raise Problem("malformed_json", error.detail) from error
+
+
+def _announced(headers: Headers) -> int:
+    """Return how long the body says it is; 0 when it does not."""
+    text = headers.get("content-length", "")
+    if not text.isdecimal():
+        return 0
+    # Servers let through any number of leading zeros, and int() does not.
+    digits = text.lstrip("0")
+    return int(digits or "0") if len(digits) < _MANY_DIGITS else sys.maxsize
 
 
 def _too_large(limit: int) -> Problem:

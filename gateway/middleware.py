@@ -155,7 +155,12 @@ class Edge:
                 self._add_headers(MutableHeaders(scope=message), headers, identifier)
             await send(message)
 
-        if scope["type"] == "http":
+        if b"%2f" in scope.get("raw_path", b"").lower():
+            # Data and no delimiter (RFC 3986, section 2.2), but decoded by now: whoever keeps
+            # others from an address before the gateway may have read it so.
+            problem = Problem("not_found", "there is nothing at this address")
+            await self._refuse(scope, problem)(scope, receive, tell)
+        elif scope["type"] == "http":
             await self._serve(scope, headers, _patient(receive, self._patience), tell)
         else:
             await self._app(scope, receive, tell)

@@ -35,7 +35,8 @@ PROBLEMS: Mapping[str, Kind] = {
     "malformed_request": Kind(
         400,
         "The request is not HTTP",
-        "The head of the request cannot be read. A proxy or a client in between is at fault.",
+        "The request cannot be read, or in more ways than one: with two hosts, two credentials, two"
+        " ends of its body. A proxy or a client in between is at fault.",
     ),
     "malformed_json": Kind(
         400,

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 
 from config.ids import partition_of, random_float
 from config.store import Store, StoreError, Subscription, partition_prefix
+from config.tasks import cancel_all
 from gateway.errors import GatewayError
 from gateway.problems import Problem
 
@@ -189,6 +190,8 @@ class Watchers(Generic[S]):
         if self._subscription is not None:
             with suppress(StoreError):
                 await self._subscription.drop(topic.channel)
+        if topic.task is not None:
+            await cancel_all([topic.task])
 
     async def run(self) -> None:
         """Listen for ever."""

@@ -4,7 +4,8 @@
 -- ARGV 1 process, 2 sequence of this batch (rises per process and partition), 3 at most how many,
 --      4 lease in µs, 5 free slots for unproven endpoints, 6 1 if the process may take a suspect,
 --      7 deliveries per endpoint and turn, 8 slots of an endpoint, 9 slots of a tenant (both of this process),
---      10 JSON {"endpoints": {id: free}, "tenants": {name: free}} of those with slots taken,
+--      10 JSON {"endpoints": {id: free}, "tenants": {name: free}, "unproven": {name: taken}} of those with slots
+--      taken; the last by tenant, what of them is for unproven endpoints, divided by the partitions that are asked,
 --      11 dead retention in µs, 12 attempts at once to one host, whichever tenants' endpoints they are for
 -- Demands nothing. The last batch of each process is kept: the same sequence gets the same batch again.
 -- Returns {now, next (µs: when something falls due, -1 never), rows, endpoints, 1 if more is ready}
@@ -165,15 +166,23 @@ end
 
 local cut_short = false
 
--- Endpoints in turn, as long as there are slots. A tenant at its share is passed over while others wait, and
+-- Gives one endpoint its turn; returns how many it got, and whether that counts as a turn.
+local function give(ep, tenant, most, set)
+  local got, full = serve(ep, most, set)
+  taken.endpoints[ep] = (taken.endpoints[ep] or endpoint_slots) - got
+  taken.tenants[tenant] = (taken.tenants[tenant] or tenant_slots) - got
+  return got, not full
+end
+
+-- Proven endpoints in turn, as long as there are slots. A tenant at its share is passed over while others wait, and
 -- served after them; an endpoint at its share goes to the tail.
-local function serve_ready(set, free)
+local function serve_proven(free)
+  local set = key('ready:proven')
   local passed, order, turns_given, served = {}, {}, 0, 0
-  local function give(ep, most, own, share)
-    local got, full = serve(ep, most, set)
-    taken.endpoints[ep], taken.tenants[redis.call('HGET', key('ep', ep), 'tenant') or ''] = own - got, share - got
+  local function serve_one(ep, tenant, most)
+    local got, is_turn = give(ep, tenant, most, set)
     free, served = free - got, served + got
-    if not full then turns_given = turns_given + 1 end
+    if is_turn then turns_given = turns_given + 1 end
   end
   for pass = 1, PASS do
     if free <= 0 then return served end
@@ -196,19 +205,68 @@ local function serve_ready(set, free)
       order[#order + 1] = ep
       redis.call('ZADD', set, turn(), ep)
     else
-      local most = math.min(free, own)
-      if share > 0 then most = math.min(most, share) end
-      give(ep, most, own, share)
+      serve_one(ep, tenant, math.min(free, own, share))
     end
   end
   -- Nobody else waits: those at their tenant's share after all.
   for _, ep in ipairs(order) do
     if free <= 0 or turns_given >= SCAN then break end
     local own = taken.endpoints[ep] or endpoint_slots
-    local share = taken.tenants[redis.call('HGET', key('ep', ep), 'tenant') or ''] or tenant_slots
-    if own > 0 then give(ep, math.min(free, own), own, share) end
+    if own > 0 then serve_one(ep, redis.call('HGET', key('ep', ep), 'tenant') or '', math.min(free, own)) end
   end
   return served
+end
+
+-- How many more unproven attempts a tenant may begin: it may hold as many as it leaves free, so that whoever comes
+-- next finds a slot however many hosts of others hang. One that holds none may have the last.
+local function unproven_part(tenant)
+  local held = taken.unproven[tenant] or 0
+  return math.max(held == 0 and 1 or 0, math.floor((unproven_free - held) / 2))
+end
+
+-- Tenants in turn, and each one's unproven endpoints in turn, as long as there are slots. A tenant at its part of
+-- these is left out, one at its share of all slots unless `beyond`; an endpoint at its share goes to the tail.
+local function unproven_turns(free, beyond)
+  local set, left_out, passed, turns_given, served = key('ready:unproven'), {}, {}, 0, 0
+  for pass = 1, PASS do
+    local tenant = redis.call('ZRANGE', set, 0, 0)[1]
+    if not tenant or free <= 0 then break end
+    if turns_given >= SCAN or pass == PASS then
+      cut_short = true
+      break
+    end
+    local queue = key('ready:unproven', tenant)
+    local ep = redis.call('ZRANGE', queue, 0, 0)[1]
+    local own = ep and taken.endpoints[ep] or endpoint_slots
+    local most = math.min(free, own, unproven_part(tenant))
+    if not beyond then most = math.min(most, taken.tenants[tenant] or tenant_slots) end
+    if not ep then
+      -- No tenant: an endpoint, which is where an earlier release keeps them.
+      redis.call('ZREM', set, tenant)
+      rescore(tenant)
+    elseif own <= 0 and not passed[ep] then
+      passed[ep] = true
+      redis.call('ZADD', queue, turn() + FAILED_WAITS, ep)
+    elseif most <= 0 then
+      redis.call('ZREM', set, tenant)
+      left_out[#left_out + 1] = tenant
+    else
+      local got, is_turn = give(ep, tenant, most, queue)
+      taken.unproven[tenant] = (taken.unproven[tenant] or 0) + got
+      unproven_free, free, served = unproven_free - got, free - got, served + got
+      if is_turn then
+        turns_given = turns_given + 1
+        redis.call('ZADD', set, 'XX', turn(), tenant)
+      end
+    end
+  end
+  for _, tenant in ipairs(left_out) do seat(tenant) end
+  return served
+end
+
+local function serve_unproven(free)
+  local served = unproven_turns(free, false)
+  return served + unproven_turns(free - served, true)
 end
 
 -- The first suspect whose endpoint may be sent to. Each endpoint looked at goes to the tail, so that those which wait
@@ -247,9 +305,9 @@ else
   local left = wanted
   if may_suspect then left = left - serve_suspect() end
   -- The unproven come first with a quarter of what is free, so that neither kind can starve the other.
-  local unproven = serve_ready(key('ready:unproven'), math.min(unproven_free, math.ceil(left / 4)))
-  local proven = serve_ready(key('ready:proven'), left - unproven)
-  serve_ready(key('ready:unproven'), math.min(left - unproven - proven, unproven_free - unproven))
+  left = left - serve_unproven(math.min(unproven_free, math.ceil(left / 4)))
+  left = left - serve_proven(left)
+  serve_unproven(math.min(unproven_free, left))
   redis.call('HSET', key('batch', process), 'sequence', sequence,
     'ids', #batch == 0 and '[]' or cjson.encode(batch))
   redis.call('PEXPIRE', key('batch', process), math.ceil(lease / 1000))

@@ -17,7 +17,9 @@
 --   ep:<e>:gone       hash of disabled URLs, by their hash; see `gone`
 -- Keys of the partition:
 --   eps:<tenant>                   set of a tenant's endpoints
---   ready:proven, ready:unproven   zsets of endpoints with something to do now, by turn
+--   ready:proven                   zset of endpoints with something to do now, by turn
+--   ready:unproven:<tenant>        the same, of a tenant's endpoints without a recent success
+--   ready:unproven                 zset of the tenants that have any, by turn
 --   suspects                       zset of endpoints with suspects, by turn
 --   agenda                         zset of endpoints by the instant at which to look at them again
 --   procs                          zset of delivery processes by their last heartbeat
@@ -25,6 +27,8 @@
 --   breakers                       zset of endpoints whose breaker is open, by until when it lets nothing through
 local BREAKER_FAILURES = 5
 local PROVEN_FOR = 3600 * 1000000
+-- Who failed last time lets those go first that come up to so much later.
+local FAILED_WAITS = 60 * 1000000
 
 local made_ready = false
 local quiet_until = quiet_until_of('deliveries')
@@ -33,8 +37,17 @@ local function is_proven(succeeded_at)
   return succeeded_at and now - tonumber(succeeded_at) < PROVEN_FOR
 end
 
-local function ready_set(succeeded_at)
-  return is_proven(succeeded_at) and key('ready:proven') or key('ready:unproven')
+local function ready_set(tenant, succeeded_at)
+  return is_proven(succeeded_at) and key('ready:proven') or key('ready:unproven', tenant)
+end
+
+-- A tenant has a turn while any of its unproven endpoints is ready, and the one it has is kept.
+local function seat(tenant)
+  if redis.call('EXISTS', key('ready:unproven', tenant)) == 1 then
+    redis.call('ZADD', key('ready:unproven'), 'NX', turn(), tenant)
+  else
+    redis.call('ZREM', key('ready:unproven'), tenant)
+  end
 end
 
 local function breaker_open(failures)
@@ -60,7 +73,9 @@ local function admit(host, load)
     for at = 1, #first, 2 do
       redis.call('ZREM', blocked, first[at])
       redis.call('ZREM', key('agenda'), first[at])
-      redis.call('ZADD', ready_set(redis.call('HGET', key('ep', first[at]), 'succeededAt')), first[at + 1], first[at])
+      local e = redis.call('HMGET', key('ep', first[at]), 'tenant', 'succeededAt')
+      redis.call('ZADD', ready_set(e[1], e[2]), first[at + 1], first[at])
+      if not is_proven(e[2]) then seat(e[1]) end
       made_ready = true
     end
   end
@@ -75,7 +90,7 @@ end
 --   breaker open, at its rate, or later -> agenda, at that instant
 local function rescore(id)
   local e = redis.call('HMGET', key('ep', id), 'origin', 'limit', 'failures', 'openUntil', 'succeededAt', 'paused',
-    'rate', 'tat', 'unverified')
+    'rate', 'tat', 'unverified', 'tenant')
   if not e[1] then return end
   local inflight = key('ep', id, 'inflight')
   local lease = head_score(inflight)
@@ -92,9 +107,10 @@ local function rescore(id)
   end
   if lease and (not at or lease < at) then at = lease end
 
-  local ready, other = key('ready:unproven'), key('ready:proven')
-  if is_proven(e[5]) then ready, other = other, ready end
-  redis.call('ZREM', other, id)
+  local tenant, proven = e[10], is_proven(e[5])
+  local ready, other = key('ready:unproven', tenant), key('ready:proven')
+  if proven then ready, other = other, ready end
+  local moved = redis.call('ZREM', other, id) == 1
   local host = host_of(e[1])
   local load = note_busy(host, id, busy)
   if load.limit then
@@ -108,7 +124,8 @@ local function rescore(id)
   end
   if at and at <= now then
     redis.call('ZREM', key('agenda'), id)
-    if redis.call('ZADD', ready, 'NX', turn(), id) == 1 then made_ready = true end
+    local behind = not proven and tonumber(e[3]) and FAILED_WAITS or 0
+    if redis.call('ZADD', ready, 'NX', turn() + behind, id) == 1 then made_ready = true end
   else
     redis.call('ZREM', ready, id)
     if at then
@@ -117,6 +134,7 @@ local function rescore(id)
       redis.call('ZREM', key('agenda'), id)
     end
   end
+  if moved or not proven then seat(tenant) end
   if load.limit then admit(host, load) end
 end
 

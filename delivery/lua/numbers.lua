@@ -3,14 +3,20 @@
 -- KEYS 1 partition prefix
 -- ARGV 1 at most how many running replays of a kind are named
 -- Returns {endpoints by place: ready and proven, ready and unproven, in the agenda; open breakers; suspects; dead
---          letters; notices that wait; processes heard of lately; µs that the endpoint whose turn is next has waited
---          for it; counters: name, value, ...; {kind, replays that run, {replay, dead letters it has to look at} for
---          those whose turn is next} for each kind}
+--          letters; notices that wait; processes heard of lately; µs that whoever's turn is next has waited for it;
+--          counters: name, value, ...; {kind, replays that run, {replay, dead letters it has to look at} for those
+--          whose turn is next} for each kind}
 -- include: base
 local at_most = tonumber(ARGV[1])
 
-local function size(name)
-  return redis.call('ZCARD', key(name))
+local function size(...)
+  return redis.call('ZCARD', key(...))
+end
+
+-- Of no more than a thousand tenants.
+local unproven = 0
+for _, tenant in ipairs(redis.call('ZRANGE', key('ready:unproven'), 0, 999)) do
+  unproven = unproven + size('ready:unproven', tenant)
 end
 
 local heard_since = now - 10 * 1000000
@@ -27,13 +33,13 @@ local function replays()
       local definition = redis.call('HGET', key('rp', id), 'definition')
       if definition then next_ones[#next_ones + 1] = {id, cjson.decode(definition).total} end
     end
-    found[#found + 1] = {kind, size('replaying:' .. kind), next_ones}
+    found[#found + 1] = {kind, size('replaying', kind), next_ones}
   end
   return found
 end
 
 return {
-  size('ready:proven'), size('ready:unproven'), size('agenda'), size('breakers'), size('suspects'), size('dead'),
+  size('ready:proven'), unproven, size('agenda'), size('breakers'), size('suspects'), size('dead'),
   redis.call('LLEN', key('operator:notices')), redis.call('ZCOUNT', key('procs'), heard_since, '+inf'), lag,
   redis.call('HGETALL', key('stats')), replays(),
 }

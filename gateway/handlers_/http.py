@@ -64,7 +64,8 @@ class RequestInput(JobModel):
         upstream: the name of a service in the settings; or, where they allow it, a URL.
         method: GET unless given.
         path: path and query, appended to the upstream's address.
-        headers: sent along; `Idempotency-Key` is always the job's id.
+        headers: sent along; none that say who asks, frame the message or belong to proxies.
+            `Idempotency-Key` is always the job's id, `User-Agent` the gateway's.
         body: sent as JSON; a string as it is, as plain text unless `headers` say what it is; null
             sends none.
         timeout_seconds: for the whole request; the upstream's own limit holds beside it.
@@ -167,7 +168,7 @@ def _check_headers(headers: Mapping[str, str]) -> None:
     if len(folded) != len(headers):
         raise ValueError("A header is given twice.")
     if "idempotency-key" in folded:
-        raise ValueError("The header idempotency-key is set by the gateway.")
+        raise ValueError("The header idempotency-key is not for clients to set.")
     if not _CONTENT_TYPE.fullmatch(folded.pop("content-type", "text/plain")):
         raise ValueError("The header content-type must be a media type in printable ASCII.")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -147,6 +148,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         suspect=st.booleans(),
         endpoint=Left,
         tenant=Left,
+        held=Slots,
         is_lost=st.integers(0, 3).map(lambda number: number == 0),
     )
     def claim(
@@ -157,6 +159,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         suspect: bool,
         endpoint: int,
         tenant: int,
+        held: int,
         is_lost: bool,
     ) -> None:
         want = replace(
@@ -166,6 +169,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             per_turn=2,
             endpoints={self.endpoints[0].id: endpoint},
             tenants={"t0": tenant},
+            unproven_held={"t0": held},
         )
         self.claimed(want, is_lost=is_lost)
 
@@ -200,7 +204,12 @@ class DeliveryMachine(RuleBasedStateMachine):
         suspects = [each for each in batch if each.suspect]
         assert len(batch) <= want.limit
         assert len(suspects) <= want.suspect
-        assert sum(not each.proven and not each.suspect for each in batch) <= want.unproven
+        new = [each for each in batch if not each.proven and not each.suspect]
+        assert len(new) <= want.unproven
+        for tenant, number in Counter(each.tenant for each in new).items():
+            held = want.unproven_held.get(tenant, 0)
+            # What it has then is no more than what it left; but for one that has but one.
+            assert held + number <= max(want.unproven - number, held == 0)
         assert self.paused.isdisjoint(each.endpoint for each in batch)
         mine = [each for each in batch if each.endpoint == self.endpoints[0].id]
         left = max(0, want.endpoints.get(self.endpoints[0].id, want.per_endpoint))
@@ -396,7 +405,12 @@ class DeliveryMachine(RuleBasedStateMachine):
                 [
                     *(
                         ("ZSCORE", self.key(each.id, place), each.id)
-                        for place in ("ready:proven", "ready:unproven", "agenda", f"{host}:blocked")
+                        for place in (
+                            "ready:proven",
+                            f"ready:unproven:{each.tenant}",
+                            "agenda",
+                            f"{host}:blocked",
+                        )
                     ),
                     ("ZSCORE", self.key(each.id, "suspects"), each.id),
                 ]
@@ -407,6 +421,15 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert placed == (waits or own["inflight"] > 0), (each.id, own, proven, unproven)
             assert blocked is None or (waits and agenda is not None), (each.id, own)
             assert (listed is not None) == (own["suspects"] > 0), (each.id, own)
+
+    @invariant()
+    def tenants_have_a_turn_while_they_wait_for_one(self) -> None:
+        for each in self.endpoints:
+            turns = self.key(each.id, "ready:unproven")
+            turn, waiting = self.ask(
+                [("ZSCORE", turns, each.tenant), ("ZCARD", f"{turns}:{each.tenant}")]
+            )
+            assert (turn is not None) == (waiting > 0), each
 
     @invariant()
     def hosts_are_not_asked_too_much(self) -> None:

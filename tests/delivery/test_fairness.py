@@ -177,6 +177,7 @@ async def claim_for(deliveries: DeliveryStore, slots: Slots, sequence: int) -> l
             per_tenant=slots.shares.per_tenant,
             endpoints=slots.endpoints_left(slots.free),
             tenants=slots.tenants_left(slots.free),
+            unproven_held=slots.unproven_held(1),
         )
         batches = await deliveries.claim({partition: want})
         for claimed in batches[partition].deliveries:
@@ -207,3 +208,66 @@ async def test_a_thousand_hanging_hosts_hold_up_nobody_who_answers(
         [claimed] = await claim_for(deliveries, slots, sequence)
         assert claimed.id == fresh
         await answer(deliveries, slots, claimed)
+
+
+async def test_a_thousand_hanging_hosts_of_one_tenant_hold_up_no_other_tenants_new_ones(
+    deliveries: DeliveryStore,
+) -> None:
+    slots = Slots(Shares.of(64))
+    for number in range(1000):
+        await enqueue(deliveries, f"hanging-{number}.example", tenant="stranger")
+    held = [each for at in range(1, 20) for each in await claim_for(deliveries, slots, at)]
+    assert len(held) == slots.shares.unproven // 2
+    # Whoever comes is served at once, and again while what they got before hangs too.
+    for sequence in (20, 21):
+        fresh = [
+            *await enqueue(deliveries, f"new-{sequence}.example", tenant=f"newcomer-{sequence}"),
+            *await enqueue(deliveries, f"other-{sequence}.example", tenant="latecomer"),
+        ]
+        given = await claim_for(deliveries, slots, sequence)
+        assert {each.id for each in given} == set(fresh)
+
+
+Owed = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.sampled_from(["answers", "fails", "hangs"])),
+    min_size=1,
+    max_size=40,
+)
+
+
+@pytest.mark.timeout(300)  # making a failure small takes a while
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(owed=Owed, total=st.sampled_from([4, 16, 64]))
+def test_whoever_has_nothing_under_way_is_given_a_free_slot(
+    stores: RunningStores, owed: list[tuple[str, Behaviour]], total: int
+) -> None:
+    asyncio.run(newcomers_are_served(stores.durable_url, owed, total))
+
+
+async def newcomers_are_served(url: str, owed: Sequence[tuple[str, Behaviour]], total: int) -> None:
+    """Whatever hangs: no tenant holds more new hosts than it leaves room for, and who comes goes.
+
+    The slots are those of one process, and no tenant is ever proven.
+    """
+    store = connect(url, max_connections=4, socket_timeout=5)
+    try:
+        await store.client.flushall()
+        deliveries, slots = DeliveryStore(store, 1), Slots(Shares.of(total))
+        behaviours: dict[str, Behaviour] = {}
+        for number, (tenant, behaviour) in enumerate(owed):
+            [identifier] = await enqueue(deliveries, f"h{number}.example", tenant=tenant)
+            behaviours[identifier] = behaviour
+            had_one = {each.tenant for each in slots.held}
+            free = slots.free_for_unproven
+            given_out = await claim_for(deliveries, slots, number + 1)
+            assert given_out or not free or tenant in had_one
+            for count in Counter(each.tenant for each in slots.held).values():
+                assert count == 1 or count <= slots.shares.unproven - count
+            for each in given_out:
+                if behaviours[each.id] != "hangs":
+                    await deliveries.record([over(each, Retry(delay=3600 * SECOND))])
+                    slots.empty(each.id, each.claim)
+    finally:
+        await store.close()

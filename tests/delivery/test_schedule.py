@@ -358,6 +358,49 @@ async def test_hundreds_of_tenants_of_a_full_host_keep_nobody_waiting(
     assert healthy in {each.id for each in given}
 
 
+# Order among the unproven
+
+
+async def test_a_new_host_goes_before_one_that_failed_for_as_long_as_that_is_bearable(
+    store: Store, deliveries: DeliveryStore
+) -> None:
+    [failed] = await enqueue(deliveries, "failed.example")
+    [attempt] = await claim(deliveries, wanted(1))
+    await deliveries.record([over(attempt, Retry(delay=0), breaker="bad")])
+    waiting = key(attempt.endpoint, "ready:unproven", attempt.tenant)
+    behind = await store.client.zscore(waiting, attempt.endpoint)
+    partition = partition_of(attempt.endpoint)
+    fresh = []
+    for number in range(3):
+        host = next(
+            name
+            for name in (f"new-{number}-{at}.example" for at in range(100))
+            if partition_of(registration(name, deliveries.partitions).id) == partition
+        )
+        fresh += await enqueue(deliveries, host)
+    [first] = await claim(deliveries, wanted(2, limit=1))
+    assert first.id == fresh[0]
+    # A minute later it is older than they are.
+    await store.client.zadd(waiting, {attempt.endpoint: (behind or 0) - 61 * SECOND})
+    [second] = await claim(deliveries, wanted(3, limit=1))
+    assert second.id == failed
+
+
+async def test_tenants_with_new_hosts_take_turns(deliveries: DeliveryStore) -> None:
+    for number in range(20):
+        await enqueue(deliveries, f"h{number}.example", tenant="bulk")
+    for tenant in ("t1", "t2"):
+        await enqueue(deliveries, "h1.example", 2, tenant=tenant)
+    given = [
+        each.tenant
+        for at in range(1, 5)
+        for each in await claim(deliveries, replace(wanted(at, limit=1), per_turn=1))
+    ]
+    shared = [each for each in given if each != "bulk"]
+    # All of h1's tenants are in one partition, and there nobody comes twice before the others came.
+    assert Counter(shared[:2]) == {"t1": 1, "t2": 1}
+
+
 # Suspects
 
 

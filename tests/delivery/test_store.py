@@ -60,12 +60,13 @@ async def enqueue(
 
 
 def wanted(sequence: int, limit: int = 10, process: str = "dp-1") -> Wanted:
+    """Return a wish that no share bounds: one tenant may have half of what the unproven may."""
     return Wanted(
         process=process,
         sequence=sequence,
         limit=limit,
         lease=30 * SECOND,
-        unproven=limit,
+        unproven=2 * limit,
         suspect=True,
         per_turn=8,
         per_endpoint=max(limit, 1),
@@ -328,7 +329,8 @@ async def test_an_endpoint_at_its_share_gets_nothing(deliveries: DeliveryStore) 
 
 async def test_unproven_endpoints_get_no_more_than_their_slots(deliveries: DeliveryStore) -> None:
     for number in range(10):
-        await enqueue(deliveries, f"new-{number}.example", 4)
+        for tenant in ("t1", "t2", "t3"):
+            await enqueue(deliveries, f"new-{number}.example", 4, tenant=tenant)
     claimed = await claim(deliveries, replace(wanted(1, limit=40), unproven=3))
     per_partition = Counter(partition_of(each.id) for each in claimed)
     assert max(per_partition.values()) == 3

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -109,6 +110,12 @@ class Watched(DeliveryStore):
             self._changed.notify_all()
         return stale
 
+    def has_claimed(self, number: int) -> bool:
+        return self.claimed >= number
+
+    def has_asked(self, times: int) -> bool:
+        return self.claims >= times
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until `condition` holds, looking after each claim and each record."""
         async with asyncio.timeout(PATIENCE), self._changed:
@@ -186,10 +193,14 @@ async def endpoint(
 
 
 async def owe(
-    deliveries: DeliveryStore, receiver: Receiver, name: str = "a", number: int = 1
+    deliveries: DeliveryStore,
+    receiver: Receiver,
+    name: str = "a",
+    number: int = 1,
+    tenant: str = "t1",
 ) -> list[str]:
     """Owe the receiver `number` callbacks, as the host `name`."""
-    to = await endpoint(deliveries, receiver, name)
+    to = await endpoint(deliveries, receiver, name, tenant)
     messages = [message(to) for _ in range(number)]
     for each in messages:
         assert await deliveries.enqueue(each)
@@ -224,7 +235,7 @@ async def test_new_hosts_that_hang_fill_a_quarter_over_all_partitions(
     held = Held()
     receiver = await start_receiver(held)
     for number in range(60):
-        await owe(deliveries, receiver, f"hanging-{number}")
+        await owe(deliveries, receiver, f"hanging-{number}", tenant=f"t{number}")
     async with process.running(process.worker(concurrency=32)):
         await deliveries.until(lambda: deliveries.claimed >= 8)
         asked = deliveries.claims
@@ -232,6 +243,28 @@ async def test_new_hosts_that_hang_fill_a_quarter_over_all_partitions(
         assert deliveries.claimed == 8
         held.may_answer.set()
         await deliveries.until(lambda: len(deliveries.ended) == 60)
+
+
+async def test_a_tenants_new_hosts_that_hang_leave_room_for_anothers(
+    process: Process,
+    deliveries: Watched,
+    start_receiver: StartReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SWEEP, 0.01)
+    held = Held()
+    receiver = await start_receiver(held)
+    for number in range(60):
+        await owe(deliveries, receiver, f"hanging-{number}", tenant="stranger")
+    async with process.running(process.worker(concurrency=32)):
+        for others in range(3):
+            await deliveries.until(partial(deliveries.has_claimed, 4 + others))
+            await deliveries.until(partial(deliveries.has_asked, deliveries.claims + 20))
+            assert deliveries.claimed == 4 + others
+            assert not deliveries.ended
+            await owe(deliveries, receiver, f"new-{others}", tenant=f"newcomer-{others}")
+        held.may_answer.set()
+        await deliveries.until(lambda: len(deliveries.ended) == 63)
 
 
 @pytest.mark.parametrize(

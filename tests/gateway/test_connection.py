@@ -6,14 +6,14 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from gateway.connection import PatientProtocol, bounded
+from gateway.connection import HeadAmbiguous, PatientProtocol, bounded, check_head
 from gateway.urls import Urls
 from tests.gateway.conftest import PUBLIC_URL, MakeServices
 
@@ -160,7 +160,9 @@ async def test_so_many_connections_are_open(serve: Callable[..., Served]) -> Non
     await idle[0][1].wait_closed()
     async with asyncio.timeout(PATIENCE):
         while True:  # until the server knows that it is gone
-            answer = await served.exchange(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+            answer = await served.exchange(
+                b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+            )
             if answer.startswith(b"HTTP/1.1 200"):
                 break
     for _, writer in idle:
@@ -201,3 +203,56 @@ async def test_an_answer_that_is_read_slowly_arrives(serve: Callable[..., Served
         await reader.readuntil(b"\r\n\r\n")
         assert len(await reader.readexactly(ANSWER)) == ANSWER
     writer.close()
+
+
+MALFORMED = b"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n"
+
+
+async def test_nothing_is_said_in_the_middle_of_an_answer(serve: Callable[..., Served]) -> None:
+    served = serve()
+    reader, writer = await served.connect()
+    writer.write(b"GET /much HTTP/1.1\r\nHost: h\r\n\r\n")
+    answer = await reader.readuntil(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    writer.write(MALFORMED)
+    with suppress(ConnectionResetError):
+        async with asyncio.timeout(PATIENCE):
+            while piece := await reader.read(PIECE):
+                assert not piece.strip(b"\0")
+    writer.close()
+
+
+async def test_nothing_is_said_that_would_be_the_answer_to_another(
+    serve: Callable[..., Served],
+) -> None:
+    answer = await serve().exchange(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" + MALFORMED)
+    assert b"malformed" not in answer
+
+
+@pytest.mark.parametrize(
+    ("method", "version", "fields", "is_clear"),
+    [
+        (b"GET", "1.1", {b"host": [b"h.example:8080"]}, True),
+        (b"GET", "1.1", {b"host": [b"[::1]:8080"], b"x": [b"1", b"2"]}, True),
+        (b"GET", "1.0", {}, True),
+        (b"POST", "1.1", {b"host": [b"h"], b"transfer-encoding": [b"Chunked"]}, True),
+        (b"GET", "1.1", {b"host": [b"h"], b"upgrade": [b"WebSocket"]}, True),
+        (b"POST", "1.1", {b"host": [b"h"], b"upgrade": [b"h2c"]}, True),
+        (b"GET", "1.1", {}, False),
+        (b"GET", "0.9", {b"host": [b"h"]}, False),
+        (b"GET", "2.0", {b"host": [b"h"]}, False),
+        (b"GET", "1.1", {b"host": [b"h", b"h"]}, False),
+        (b"GET", "1.1", {b"host": [b"h/"]}, False),
+        (b"GET", "1.1", {b"host": [b"h"], b"authorization": [b"a", b"b"]}, False),
+        (b"POST", "1.1", {b"host": [b"h"], b"content-type": [b"a", b"b"]}, False),
+        (b"POST", "1.1", {b"host": [b"h"], b"transfer-encoding": [b"gzip, chunked"]}, False),
+        (b"POST", "1.0", {b"transfer-encoding": [b"chunked"]}, False),
+        (b"POST", "1.1", {b"host": [b"h"], b"upgrade": [b"websocket"]}, False),
+    ],
+)
+def test_heads_that_can_be_read_in_one_way_only(
+    method: bytes, version: str, fields: dict[bytes, list[bytes]], is_clear: bool
+) -> None:
+    headers = [(name, value) for name, values in fields.items() for value in values]
+    with nullcontext() if is_clear else pytest.raises(HeadAmbiguous):
+        check_head(method, version, headers)

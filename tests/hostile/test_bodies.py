@@ -211,6 +211,8 @@ CUSTOM_HEADERS: dict[str, Mapping[str, str]] = {
     **{name: {name: "x"} for name in ("Transfer-Encoding", "Proxy-Authorization", "Expect")},
     **{name: {name: "x"} for name in ("Proxy-Connection", "User-Agent", "gateway-attempt")},
     **{name: {name: "x"} for name in ("Content-Encoding", "Accept-Encoding", "traceparent")},
+    **{name: {name: "x"} for name in ("Via", "Forwarded", "X-Forwarded-For", "X-Real-IP")},
+    **{name: {name: "x"} for name in ("X-HTTP-Method-Override", "X-Original-URL")},
     "CR LF": {"x": "a\r\nwebhook-id: b"},
     "LF": {"x": "a\nb"},
     "CR": {"x": "a\rb"},

@@ -10,7 +10,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -95,20 +95,20 @@ class Process:
     policy: Policy
     deliveries: Watched
 
-    async def owe(self, url: str) -> str:
+    async def owe(self, url: str, tenant: str = "acme") -> str:
         """Owe a callback to `url`, as a submission under another policy would; return its id."""
         anything = Policy(allow_http=True, allow_loopback=True, ports=None)
         try:
             destination = parse_destination(url, self.policy)
         except Exception:  # noqa: BLE001  taken in when the rules were others
             destination = parse_destination("https://once.example/", anything)
-        endpoint = register("acme", destination, RING, self.deliveries.partitions)
+        endpoint = register(tenant, destination, RING, self.deliveries.partitions)
         await self.deliveries.register_endpoint(endpoint)
         identifier = derived_id("msg", 0, url)
         message = Message(
             id=identifier,
             endpoint=endpoint.id,
-            tenant="acme",
+            tenant=tenant,
             url=RING.seal(url.encode(), row=identifier),
             url_hash=url_hash(url),
             tags="{}",
@@ -137,9 +137,13 @@ async def process(
     store: Store,
     network: Network,
     policy: Policy = PRODUCTION,
+    *,
+    gaps: tuple[float, ...] = (0.0, 3600.0),
+    host_limit: int = 1_000,
 ) -> AsyncIterator[Process]:
     """Run a delivery process."""
     deliveries = Watched(store, 1)
+    deliveries.retention = replace(deliveries.retention, host_limit=host_limit)
     clock = StoreClock(SystemClock())
     async with AsyncExitStack() as stack:
         resolver = PolicyResolver(network.look_up, policy, deadline=FOR_EVER)
@@ -155,9 +159,7 @@ async def process(
             store=store,
             deliveries=deliveries,
             sender=Sender(transport, clock),
-            rules=Rules(
-                policy=policy, schedule=Schedule(gaps=(0.0, 3600.0)), ring=RING, user_agent="test"
-            ),
+            rules=Rules(policy=policy, schedule=Schedule(gaps=gaps), ring=RING, user_agent="test"),
             clock=clock,
             metrics=DeliveryMetrics(CollectorRegistry()),
             pace=Pace(concurrency=64, lease=45.0, attempt_limit=20.0, grace=0.1),
@@ -245,14 +247,21 @@ async def test_dns_names_that_never_answer_hold_up_nobody(
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
     receiver = await start_receiver(script)
-    network = Network({"good.example": [[PUBLIC]]}, reach=receiver.port)
+    records = {f"{name}.example": [[PUBLIC]] for name in ("good", "new", "newer")}
+    network = Network(records, reach=receiver.port)
     policy = Policy(allow_http=True, ports=None)
     async with process(store, network, policy) as running:
-        # Who was reached before has slots of his own; new names share a quarter of them all.
+        # Who was reached before has slots of his own; new names share a quarter of them all, and
+        # leave as many to other tenants as they hold.
         assert await running.ended(await running.owe("http://good.example/1")) == ("delivered", "")
         hanging = [await running.owe(f"http://h{number}.example/") for number in range(1_000)]
         await running.deliveries.until(lambda: network.waiting > 0)
-        assert await running.ended(await running.owe("http://good.example/2")) == ("delivered", "")
+        for url, tenant in (
+            ("http://good.example/2", "acme"),
+            ("http://new.example/", "globex"),
+            ("http://newer.example/", "globex"),
+        ):
+            assert await running.ended(await running.owe(url, tenant)) == ("delivered", "")
         assert not {each.id for each in running.deliveries.ended} & set(hanging)
     assert set(network.dialled) == {PUBLIC}
 

@@ -30,6 +30,7 @@ LISTENERS = {
     # what others connect to, or what connects to the operator's own
     "config": "ports that are listened on, the stores that the settings name",
     "gateway/app.py": "listens",
+    "gateway/sockets.py": "the same, for WebSockets",
     "gateway/client": "the client: runs elsewhere",
     "gateway/cli": "commands: run by people",
     "gateway/examples": "receivers: run elsewhere",
