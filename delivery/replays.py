@@ -32,8 +32,15 @@ MAX_NAMED = 10_000
 """How many dead letters a replay may be asked for by name."""
 
 BATCH = 100
-"""How many dead letters are looked at, and moved, at a time: while a script moves them, the store
-does nothing else."""
+"""How many dead letters are looked at in one step."""
+
+BITE = 10
+"""How many of them are moved at a time. While a script moves them the store does nothing else, and
+what they lead to, a claim, attempts and their record, comes in one burst of that size."""
+
+PACE = 0.007
+"""Seconds from one bite to the next at the least. A process that replays all it can has no time for
+live traffic; one that rests has."""
 
 WINDOW = 2_000
 """How many replayed deliveries may wait for their first attempt before more are moved."""
@@ -355,6 +362,22 @@ def choose(
             chosen.append(letter.id)
             counts.update(("matched", f"reason:{letter.reason}"))
     return _batch(place, reached or to, chosen, counts, done=reached is None)
+
+
+def bites(
+    replay: Replay, place: Place, found: Sequence[Candidate], reached: Place | None, limit: int
+) -> list[Batch]:
+    """Return the same as `choose`, in batches that are small enough to be moved at once."""
+    if replay.definition.dry_run:
+        return [choose(replay, place, found, reached, limit)]
+    taken: list[Batch] = []
+    while True:
+        batch = choose(replay, place, found, reached, min(BITE, limit))
+        taken.append(batch)
+        place, found = batch.to, found[batch.counts.get("looked", 0) :]
+        limit -= len(batch.chosen)
+        if batch.done or not found or limit <= 0:
+            return taken
 
 
 def _batch(

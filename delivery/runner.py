@@ -20,6 +20,7 @@ from delivery.errors import DestinationRefused, SealError, TooManyEndpoints
 from delivery.mover import Mover
 from delivery.replay_store import ReplayStore, Taken
 from delivery.replays import (
+    PACE,
     STALLED,
     Batch,
     Complete,
@@ -27,10 +28,11 @@ from delivery.replays import (
     Move,
     Part,
     Progress,
+    Replay,
     Stop,
     StopReason,
     Wait,
-    choose,
+    bites,
     cost,
     next_step,
     total,
@@ -168,17 +170,27 @@ class ReplayRunner:
             return
         # One more than are taken tells whether there is more.
         page = await self._mover.select(replay, partition, part.place, at_most + 1)
-        batch = choose(replay, part.place, page.rows, page.reached, at_most)
-        if replay.definition.dry_run or not batch.chosen:
-            await self._replays.advance(replay.id, partition, batch)
-            await self._settle(taken, base=base)
-            return
+        batches = bites(replay, part.place, page.rows, page.reached, at_most)
+        moves = not replay.definition.dry_run and bool(batches[0].chosen)
         too_early = replay.paced_at - self._clock.now()
-        if too_early > 0:
+        if moves and too_early > 0:
             await self._settle(taken, base=base, wait=too_early)
             return
-        await self._mover.move(replay, partition, batch)
-        await self._settle(taken, base=base, spent=cost(replay.definition, len(batch.chosen)))
+        moved = 0
+        for batch in batches:
+            if not await self._bite(replay, partition, batch):
+                break
+            moved += len(batch.chosen)
+        await self._settle(taken, base=base, spent=cost(replay.definition, moved))
+
+    async def _bite(self, replay: Replay, partition: int, batch: Batch) -> bool:
+        """Move a batch, no sooner than live traffic bears it; False when somebody else did."""
+        if replay.definition.dry_run or not batch.chosen:
+            return await self._replays.advance(replay.id, partition, batch) != "elsewhere"
+        began = self._clock.monotonic()
+        advanced = await self._mover.move(replay, partition, batch)
+        await asyncio.sleep(max(0.0, PACE - (self._clock.monotonic() - began)))
+        return advanced != "elsewhere"
 
     def _is_stalled(self, replay_id: str, progress: Progress) -> bool:
         """Tell whether nothing was attempted for a while."""
