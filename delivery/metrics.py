@@ -164,7 +164,7 @@ def _families(replies: Sequence[Any], *, left: int) -> list[Metric]:
         "Endpoints with something to do: now, or at an instant.",
         labels=["place"],
     )
-    for place in ("proven", "unproven", "agenda"):
+    for place in ("proven", "unproven", "replay", "agenda"):
         endpoints.add_metric([place], sums[place])
     dead = CounterMetricFamily(
         "gateway_delivery_dead", "Deliveries that died, by reason.", labels=["reason"]
@@ -241,7 +241,7 @@ def _replays(running: Tally[str], counters: Tally[str], left: int) -> list[Metri
 
 
 _OUTCOMES = ("replayed", "purged", "skipped", "delivered", "dead", "erased")
-_SIZES = ("proven", "unproven", "agenda", "breakers", "suspects", "dead", "notices")
+_SIZES = ("proven", "unproven", "replay", "agenda", "breakers", "suspects", "dead", "notices")
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

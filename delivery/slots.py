@@ -17,21 +17,26 @@ class Shares:
         total: attempts at once.
         unproven: for endpoints without a recent success, so that hanging hosts cannot fill the
             process. A tenant holds no more of them than it leaves free.
+        replays: for what is replayed, so that slots are left for what is live.
         per_tenant: for one tenant while others wait.
         per_endpoint: for one endpoint.
     """
 
     total: int
     unproven: int
+    replays: int
     per_tenant: int
     per_endpoint: int
 
     @classmethod
     def of(cls, total: int) -> Shares:
-        """Return a quarter for the unproven, a quarter for a tenant, an eighth for an endpoint."""
+        """Return three quarters for replays, a quarter for the unproven and for a tenant, an eighth
+        for an endpoint.
+        """
         return cls(
             total=total,
             unproven=max(1, total // 4),
+            replays=max(1, 3 * total // 4),
             per_tenant=max(1, total // 4),
             per_endpoint=max(1, total // 8),
         )
@@ -47,6 +52,7 @@ class Slots:
         self._tenants: Counter[str] = Counter()
         self._suspects = 0
         self._unproven: Counter[str] = Counter()
+        self._replays = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -67,6 +73,11 @@ class Slots:
         return max(0, min(self.free, self.shares.unproven - self._unproven.total()))
 
     @property
+    def free_for_replays(self) -> int:
+        """How many more may start of what is replayed."""
+        return max(0, min(self.free, self.shares.replays - self._replays))
+
+    @property
     def may_take_suspect(self) -> bool:
         """At most one suspect at a time: if the process dies of it, only that one is to blame."""
         return self._suspects == 0
@@ -80,6 +91,7 @@ class Slots:
         self._suspects += claimed.suspect
         if not claimed.proven:
             self._unproven[claimed.tenant] += 1
+        self._replays += claimed.trigger == "replay"
 
     def empty(self, delivery_id: str, claim: str) -> None:
         """Take back the slot of the attempt under `claim`; one that holds none is no matter."""
@@ -87,6 +99,7 @@ class Slots:
         if claimed is None:
             return
         self._suspects -= claimed.suspect
+        self._replays -= claimed.trigger == "replay"
         counters = [(self._endpoints, claimed.endpoint), (self._tenants, claimed.tenant)]
         if not claimed.proven:
             counters.append((self._unproven, claimed.tenant))

@@ -45,6 +45,7 @@ class Wanted:
         lease: µs until each counts as lost.
         unproven: how many may be for endpoints without a recent success; a tenant gets no more
             than it leaves.
+        replays: how many of them may be replayed ones.
         suspect: whether one may be a suspect.
         per_turn: how many an endpoint may be given at once.
         per_endpoint: slots that one endpoint may fill.
@@ -60,6 +61,7 @@ class Wanted:
     limit: int
     lease: int
     unproven: int
+    replays: int
     suspect: bool
     per_turn: int
     per_endpoint: int
@@ -127,6 +129,7 @@ class DeliveryStore(EndpointStore):
             json.dumps(taken),
             self.retention.dead,
             self.retention.host_limit,
+            want.replays,
         )
 
     async def record(self, attempts: Sequence[Attempted]) -> list[str]:

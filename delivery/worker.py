@@ -46,6 +46,9 @@ _RECORD_PATIENCE = 600.0
 
 _PER_TURN = 8
 
+_REPLAYS_AT_ONCE = 32
+"""Replayed ones in one claim: what is live and comes next waits until those are under way."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
@@ -165,16 +168,29 @@ class DeliveryWorker:
         room = self._at_once()
         share, rest = divmod(room, len(due))
         unproven, odd = divmod(self._slots.free_for_unproven, len(due))
+        replays, over = divmod(min(room, self._slots.free_for_replays, _REPLAYS_AT_ONCE), len(due))
         held = self._slots.unproven_held(len(due))
         return {
             partition: self._want(
-                partition, share + (place < rest), unproven + (place < odd), held, first=place == 0
+                partition,
+                share + (place < rest),
+                unproven=unproven + (place < odd),
+                held=held,
+                replays=replays + (place < over),
+                first=place == 0,
             )
             for place, partition in enumerate(due[turn:] + due[:turn])
         }
 
     def _want(
-        self, partition: int, limit: int, unproven: int, held: Mapping[str, float], *, first: bool
+        self,
+        partition: int,
+        limit: int,
+        *,
+        unproven: int,
+        held: Mapping[str, float],
+        replays: int,
+        first: bool,
     ) -> Wanted:
         slots = self._slots
         return Wanted(
@@ -183,6 +199,7 @@ class DeliveryWorker:
             limit=limit,
             lease=int(self._pace.lease * SECOND),
             unproven=unproven,
+            replays=min(limit, replays),
             suspect=first and slots.may_take_suspect,
             per_turn=_PER_TURN,
             per_endpoint=slots.shares.per_endpoint,

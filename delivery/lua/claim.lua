@@ -6,7 +6,8 @@
 --      7 deliveries per endpoint and turn, 8 slots of an endpoint, 9 slots of a tenant (both of this process),
 --      10 JSON {"endpoints": {id: free}, "tenants": {name: free}, "unproven": {name: taken}} of those with slots
 --      taken; the last by tenant, what of them is for unproven endpoints, divided by the partitions that are asked,
---      11 dead retention in µs, 12 attempts at once to one host, whichever tenants' endpoints they are for
+--      11 dead retention in µs, 12 attempts at once to one host, whichever tenants' endpoints they are for,
+--      13 at most how many of them replayed ones
 -- Demands nothing. The last batch of each process is kept: the same sequence gets the same batch again.
 -- Returns {now, next (µs: when something falls due, -1 never), rows, endpoints, 1 if more is ready}
 --   row: {delivery, claim, attempt number, hash fields, body, 1 if a suspect}
@@ -16,6 +17,7 @@ local process, sequence, wanted, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), to
 local unproven_free, suspect_free, few = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local endpoint_slots, tenant_slots = tonumber(ARGV[8]), tonumber(ARGV[9])
 local taken, retention, host_limit = cjson.decode(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local replays_free = tonumber(ARGV[13])
 local SUSPECT_AFTER, POISON_AFTER = 2, 5
 local HEARTBEAT_LOST = 10 * 1000000
 local SCAN, PASS, SUSPECT_SCAN = 64, 512, 16
@@ -126,15 +128,16 @@ local function take_from(set, ep, at_most)
 end
 
 -- How many attempts may begin: as the endpoint's own limit, breaker and rate have it, and unless that is none, as its
--- host has.
+-- host has; and how many of them with a replay.
 local function room(ep, e)
   local open_until = math.max(tonumber(e.open_until) or 0, rate_opens(e.rate, e.tat))
   if e.paused or open_until > now then return 0 end
   local busy = redis.call('ZCARD', key('ep', ep, 'inflight'))
-  local own = math.min(limit_now(e.limit, e.failures) - busy, rate_free(e.rate, e.tat))
+  local limit = limit_now(e.limit, e.failures)
+  local own = math.min(limit - busy, rate_free(e.rate, e.tat))
   if own <= 0 then return 0 end
   local load = read_host(e.host)
-  return own, host_limit - load.total + (load.counts[ep] or 0) - busy
+  return own, host_limit - load.total + (load.counts[ep] or 0) - busy, replays_of(limit) - busy
 end
 
 local function read_endpoint(ep)
@@ -144,17 +147,24 @@ local function read_endpoint(ep)
     rate = slower(e[6], e[8]), tat = e[7]}
 end
 
+-- None, until all that is live had its turn.
+local replays_left = 0
+
 -- One endpoint's turn: what is lost comes back, a few that are due go out, and it queues up again: for its host, in
 -- the place it had, when that is full.
 local function serve(ep, at_most, set)
   reap_expired(ep)
   local e = read_endpoint(ep)
-  local own, of_host = room(ep, e)
+  local own, of_host, of_replays = room(ep, e)
   local got, full = 0, own > 0 and of_host <= 0
   if own > 0 and not full then
     local free = math.min(at_most, few, own, of_host)
     got = take_from('live', ep, free)
-    if got < free then got = got + take_from('replay', ep, free - got) end
+    local behind = math.min(free - got, of_replays - got, replays_left)
+    if behind > 0 then
+      local replayed = take_from('replay', ep, behind)
+      got, replays_left = got + replayed, replays_left - replayed
+    end
     rate_spend(ep, e.rate, e.tat, got)
   elseif full then
     block(e.host, ep, host_limit, redis.call('ZSCORE', set, ep) or turn())
@@ -174,14 +184,31 @@ local function give(ep, tenant, most, set)
   return got, not full
 end
 
--- Proven endpoints in turn, as long as there are slots. A tenant at its share is passed over while others wait, and
--- served after them; an endpoint at its share goes to the tail.
-local function serve_proven(free)
-  local set = key('ready:proven')
+-- How many more unproven attempts a tenant may begin: it may hold as many as it leaves free, so that whoever comes
+-- next finds a slot however many hosts of others hang. One that holds none may have the last.
+local function unproven_part(tenant)
+  local held = taken.unproven[tenant] or 0
+  return math.max(held == 0 and 1 or 0, math.floor((unproven_free - held) / 2))
+end
+
+-- Endpoints in turn, as long as there are slots: the proven, or those with nothing but replays, some of which are not
+-- proven. A tenant at its share is passed over while others wait, and served after them; an endpoint at its share goes
+-- to the tail.
+local function in_turn(name, free)
+  local set = key(name)
   local passed, order, turns_given, served = {}, {}, 0, 0
-  local function serve_one(ep, tenant, most)
+  local function share_of(ep)
+    local e = redis.call('HMGET', key('ep', ep), 'tenant', 'succeededAt')
+    local tenant, own, is_new = e[1] or '', taken.endpoints[ep] or endpoint_slots, not is_proven(e[2])
+    if is_new then own = math.min(own, unproven_free, unproven_part(tenant)) end
+    return own, tenant, is_new
+  end
+  local function serve_one(ep, tenant, is_new, most)
     local got, is_turn = give(ep, tenant, most, set)
     free, served = free - got, served + got
+    if is_new then
+      taken.unproven[tenant], unproven_free = (taken.unproven[tenant] or 0) + got, unproven_free - got
+    end
     if is_turn then turns_given = turns_given + 1 end
   end
   for pass = 1, PASS do
@@ -192,8 +219,7 @@ local function serve_proven(free)
       cut_short = true
       break
     end
-    local tenant = redis.call('HGET', key('ep', ep), 'tenant') or ''
-    local own = taken.endpoints[ep] or endpoint_slots
+    local own, tenant, is_new = share_of(ep)
     local share = taken.tenants[tenant] or tenant_slots
     if own <= 0 then
       redis.call('ZADD', set, turn(), ep)
@@ -205,23 +231,16 @@ local function serve_proven(free)
       order[#order + 1] = ep
       redis.call('ZADD', set, turn(), ep)
     else
-      serve_one(ep, tenant, math.min(free, own, share))
+      serve_one(ep, tenant, is_new, math.min(free, own, share))
     end
   end
   -- Nobody else waits: those at their tenant's share after all.
   for _, ep in ipairs(order) do
     if free <= 0 or turns_given >= SCAN then break end
-    local own = taken.endpoints[ep] or endpoint_slots
-    if own > 0 then serve_one(ep, redis.call('HGET', key('ep', ep), 'tenant') or '', math.min(free, own)) end
+    local own, tenant, is_new = share_of(ep)
+    if own > 0 then serve_one(ep, tenant, is_new, math.min(free, own)) end
   end
   return served
-end
-
--- How many more unproven attempts a tenant may begin: it may hold as many as it leaves free, so that whoever comes
--- next finds a slot however many hosts of others hang. One that holds none may have the last.
-local function unproven_part(tenant)
-  local held = taken.unproven[tenant] or 0
-  return math.max(held == 0 and 1 or 0, math.floor((unproven_free - held) / 2))
 end
 
 -- Tenants in turn, and each one's unproven endpoints in turn, as long as there are slots. A tenant at its part of
@@ -306,8 +325,10 @@ else
   if may_suspect then left = left - serve_suspect() end
   -- The unproven come first with a quarter of what is free, so that neither kind can starve the other.
   left = left - serve_unproven(math.min(unproven_free, math.ceil(left / 4)))
-  left = left - serve_proven(left)
-  serve_unproven(math.min(unproven_free, left))
+  left = left - in_turn('ready:proven', left)
+  left = left - serve_unproven(math.min(unproven_free, left))
+  replays_left = math.min(replays_free, left)
+  in_turn('ready:replay', replays_left)
   redis.call('HSET', key('batch', process), 'sequence', sequence,
     'ids', #batch == 0 and '[]' or cjson.encode(batch))
   redis.call('PEXPIRE', key('batch', process), math.ceil(lease / 1000))
@@ -319,6 +340,6 @@ end
 -- What was not come to is due now. A suspect is more to come only for who may take none at the moment: who may has
 -- taken what could be.
 if cut_short and #rows < wanted then next_at = now end
-local more = redis.call('EXISTS', key('ready:proven'), key('ready:unproven'))
+local more = redis.call('EXISTS', key('ready:proven'), key('ready:unproven'), key('ready:replay'))
 if suspect_free <= 0 then more = more + redis.call('EXISTS', key('suspects')) end
 return {now, next_at or -1, rows, endpoints, more > 0 and 1 or 0}

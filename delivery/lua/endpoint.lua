@@ -20,6 +20,8 @@
 --   ready:proven                   zset of endpoints with something to do now, by turn
 --   ready:unproven:<tenant>        the same, of a tenant's endpoints without a recent success
 --   ready:unproven                 zset of the tenants that have any, by turn
+--   ready:replay                   zset of endpoints with nothing to do but replays, proven or not; served behind the
+--                                  others
 --   suspects                       zset of endpoints with suspects, by turn
 --   agenda                         zset of endpoints by the instant at which to look at them again
 --   procs                          zset of delivery processes by their last heartbeat
@@ -29,6 +31,7 @@ local BREAKER_FAILURES = 5
 local PROVEN_FOR = 3600 * 1000000
 -- Who failed last time lets those go first that come up to so much later.
 local FAILED_WAITS = 60 * 1000000
+local ADMITTED = 64
 
 local made_ready = false
 local quiet_until = quiet_until_of('deliveries')
@@ -59,23 +62,36 @@ local function limit_now(limit, failures)
   return breaker_open(failures) and 1 or tonumber(limit) or 1
 end
 
+-- How many of them may be when a replay begins: it leaves a quarter to what is live.
+local function replays_of(limit)
+  return math.ceil(limit * 3 / 4)
+end
+
 -- For how long an endpoint has been paused in all. Of a delivery's age only what is more than it was at its birth is
 -- taken off, so that a pause is told of once, whatever waits.
 local function paused_total(paused, paused_for)
   return (tonumber(paused_for) or 0) + (paused and now - tonumber(paused) or 0)
 end
 
--- Slots of the host came free: those that wait for them are ready, the longest first, in the place they had.
+-- Slots of the host came free: those that wait for them are ready, the longest first, in the place they had. One that
+-- has nothing but replays takes none of them from those behind it: when its turn comes is not known.
 local function admit(host, load)
   local blocked, free = key('host', host, 'blocked'), load.limit - load.total
   if free > 0 then
-    local first = redis.call('ZRANGE', blocked, 0, free - 1, 'WITHSCORES')
+    local first = redis.call('ZRANGE', blocked, 0, free + ADMITTED - 1, 'WITHSCORES')
     for at = 1, #first, 2 do
-      redis.call('ZREM', blocked, first[at])
-      redis.call('ZREM', key('agenda'), first[at])
-      local e = redis.call('HMGET', key('ep', first[at]), 'tenant', 'succeededAt')
-      redis.call('ZADD', ready_set(e[1], e[2]), first[at + 1], first[at])
-      if not is_proven(e[2]) then seat(e[1]) end
+      if free <= 0 then break end
+      local ep, live = first[at], head_score(key('ep', first[at], 'live'))
+      redis.call('ZREM', blocked, ep)
+      if live and live <= now then
+        free = free - 1
+        redis.call('ZREM', key('agenda'), ep)
+        local e = redis.call('HMGET', key('ep', ep), 'tenant', 'succeededAt')
+        redis.call('ZADD', ready_set(e[1], e[2]), first[at + 1], ep)
+        seat(e[1])
+      else
+        redis.call('ZADD', key('ready:replay'), first[at + 1], ep)
+      end
       made_ready = true
     end
   end
@@ -86,6 +102,7 @@ end
 --   unknown, paused, or nothing to do   -> absent
 --   due now and below its limit         -> ready, at the tail if it was not ready before; while others wait for its
 --                                          host, behind them, and in the agenda lest it be forgotten
+--   a replay due now, nothing live      -> ready behind all that is live, and in the agenda for what will be
 --   full                                -> agenda, at its earliest lease end
 --   breaker open, at its rate, or later -> agenda, at that instant
 local function rescore(id)
@@ -96,43 +113,44 @@ local function rescore(id)
   local lease = head_score(inflight)
   local busy = lease and redis.call('ZCARD', inflight) or 0
   if lease and lease < quiet_until then lease = quiet_until end
-  local at
+  -- When there is something live to do, or a lease to look at; and when a replay.
+  local live_at, replay_at = lease or math.huge, math.huge
   if not e[6] then
+    local opens, limit = math.max(tonumber(e[4]) or 0, rate_opens(slower(e[7], e[9]), e[8])), limit_now(e[2], e[3])
     local live, replay = head_score(key('ep', id, 'live')), head_score(key('ep', id, 'replay'))
-    at = live and replay and math.min(live, replay) or live or replay
-    if at then
-      at = math.max(at, tonumber(e[4]) or 0, rate_opens(slower(e[7], e[9]), e[8]))
-      if busy >= limit_now(e[2], e[3]) then at = lease end
-    end
+    if live and busy < limit then live_at = math.min(live_at, math.max(live, opens)) end
+    if replay and busy < replays_of(limit) then replay_at = math.max(replay, opens) end
   end
-  if lease and (not at or lease < at) then at = lease end
 
   local tenant, proven = e[10], is_proven(e[5])
-  local ready, other = key('ready:unproven', tenant), key('ready:proven')
-  if proven then ready, other = other, ready end
-  local moved = redis.call('ZREM', other, id) == 1
+  local at, ready, moved = live_at, false, false
+  if live_at <= now then
+    ready = ready_set(tenant, e[5])
+  elseif replay_at <= now then
+    ready = key('ready:replay')
+  else
+    at = math.min(live_at, replay_at)
+  end
+  for _, set in ipairs({key('ready:proven'), key('ready:unproven', tenant), key('ready:replay')}) do
+    if set ~= ready and redis.call('ZREM', set, id) == 1 then moved = true end
+  end
   local host = host_of(e[1])
   local load = note_busy(host, id, busy)
   if load.limit then
     -- A lease that ran out is looked at whether the host is full or not.
-    if at and at <= now and not (lease and lease <= now) and not redis.call('ZSCORE', ready, id) then
+    if ready and not (lease and lease <= now) and not redis.call('ZSCORE', ready, id) then
       block(host, id, load.limit, turn())
-      at = math.min(lease or math.huge, now + HOST_AGAIN)
+      ready, at = false, math.min(live_at > now and live_at or math.huge, lease or math.huge, now + HOST_AGAIN)
     else
       redis.call('ZREM', key('host', host, 'blocked'), id)
     end
   end
-  if at and at <= now then
+  local behind = not proven and tonumber(e[3]) and FAILED_WAITS or 0
+  if ready and redis.call('ZADD', ready, 'NX', turn() + behind, id) == 1 then made_ready = true end
+  if at <= now or at == math.huge then
     redis.call('ZREM', key('agenda'), id)
-    local behind = not proven and tonumber(e[3]) and FAILED_WAITS or 0
-    if redis.call('ZADD', ready, 'NX', turn() + behind, id) == 1 then made_ready = true end
   else
-    redis.call('ZREM', ready, id)
-    if at then
-      redis.call('ZADD', key('agenda'), at, id)
-    else
-      redis.call('ZREM', key('agenda'), id)
-    end
+    redis.call('ZADD', key('agenda'), at, id)
   end
   if moved or not proven then seat(tenant) end
   if load.limit then admit(host, load) end

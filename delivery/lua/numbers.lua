@@ -2,10 +2,10 @@
 -- What can be counted of a partition's deliveries, each in a step or a few.
 -- KEYS 1 partition prefix
 -- ARGV 1 at most how many running replays of a kind are named
--- Returns {endpoints by place: ready and proven, ready and unproven, in the agenda; open breakers; suspects; dead
---          letters; notices that wait; processes heard of lately; µs that whoever's turn is next has waited for it;
---          counters: name, value, ...; {kind, replays that run, {replay, dead letters it has to look at} for those
---          whose turn is next} for each kind}
+-- Returns {endpoints by place: ready and proven, ready and unproven, ready with nothing but replays, in the agenda; open
+--          breakers; suspects; dead letters; notices that wait; processes heard of lately; µs that whoever's turn is
+--          next has waited for it; counters: name, value, ...; {kind, replays that run, {replay, dead letters it has
+--          to look at} for those whose turn is next} for each kind}
 -- include: base
 local at_most = tonumber(ARGV[1])
 
@@ -21,6 +21,7 @@ end
 
 local heard_since = now - 10 * 1000000
 local lag = 0
+-- What is replayed waits for as long as what is live takes all there is.
 for _, set in ipairs({'ready:proven', 'ready:unproven', 'agenda'}) do
   lag = math.max(lag, now - (head_score(key(set)) or now))
 end
@@ -39,7 +40,8 @@ local function replays()
 end
 
 return {
-  size('ready:proven'), unproven, size('agenda'), size('breakers'), size('suspects'), size('dead'),
+  size('ready:proven'), unproven, size('ready:replay'), size('agenda'), size('breakers'),
+  size('suspects'), size('dead'),
   redis.call('LLEN', key('operator:notices')), redis.call('ZCOUNT', key('procs'), heard_since, '+inf'), lag,
   redis.call('HGETALL', key('stats')), replays(),
 }

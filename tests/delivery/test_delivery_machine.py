@@ -145,6 +145,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         process=Processes,
         limit=Slots,
         unproven=Slots,
+        replays=Slots,
         suspect=st.booleans(),
         endpoint=Left,
         tenant=Left,
@@ -153,9 +154,11 @@ class DeliveryMachine(RuleBasedStateMachine):
     )
     def claim(
         self,
+        *,
         process: str,
         limit: int,
         unproven: int,
+        replays: int,
         suspect: bool,
         endpoint: int,
         tenant: int,
@@ -165,6 +168,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         want = replace(
             wanted(0, limit=limit, process=process),
             unproven=min(limit, unproven),
+            replays=min(limit, replays),
             suspect=suspect,
             per_turn=2,
             endpoints={self.endpoints[0].id: endpoint},
@@ -210,6 +214,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             held = want.unproven_held.get(tenant, 0)
             # What it has then is no more than what it left; but for one that has but one.
             assert held + number <= max(want.unproven - number, held == 0)
+        assert sum(each.trigger == "replay" and not each.suspect for each in batch) <= want.replays
         assert self.paused.isdisjoint(each.endpoint for each in batch)
         mine = [each for each in batch if each.endpoint == self.endpoints[0].id]
         left = max(0, want.endpoints.get(self.endpoints[0].id, want.per_endpoint))
@@ -401,26 +406,27 @@ class DeliveryMachine(RuleBasedStateMachine):
         queues = self.queues()
         for each in self.endpoints:
             host = self.host(each)
-            proven, unproven, agenda, blocked, listed = self.ask(
-                [
-                    *(
+            *ready, agenda, blocked, listed = (
+                score is not None
+                for score in self.ask(
+                    [
                         ("ZSCORE", self.key(each.id, place), each.id)
                         for place in (
-                            "ready:proven",
-                            f"ready:unproven:{each.tenant}",
-                            "agenda",
-                            f"{host}:blocked",
+                            *("ready:proven", f"ready:unproven:{each.tenant}", "ready:replay"),
+                            *("agenda", f"{host}:blocked", "suspects"),
                         )
-                    ),
-                    ("ZSCORE", self.key(each.id, "suspects"), each.id),
-                ]
+                    ]
+                )
             )
-            placed = sum(score is not None for score in (proven, unproven, agenda))
             own = queues[each.id]
             waits = bool(own["live"] + own["replay"]) and each.id not in self.paused
-            assert placed == (waits or own["inflight"] > 0), (each.id, own, proven, unproven)
-            assert blocked is None or (waits and agenda is not None), (each.id, own)
-            assert (listed is not None) == (own["suspects"] > 0), (each.id, own)
+            assert sum(ready) <= 1, (each.id, ready)
+            # What has nothing but replays to do now is also in the agenda for what comes later.
+            assert not (any(ready[:2]) and agenda), (each.id, own, ready)
+            assert (any(ready) or agenda) == (waits or own["inflight"] > 0), (each.id, own, ready)
+            assert not any(ready[2:]) or own["replay"], (each.id, own, ready)
+            assert not blocked or (waits and agenda and not any(ready)), (each.id, own, ready)
+            assert listed == (own["suspects"] > 0), (each.id, own)
 
     @invariant()
     def tenants_have_a_turn_while_they_wait_for_one(self) -> None:

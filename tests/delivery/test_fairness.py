@@ -171,6 +171,7 @@ async def claim_for(deliveries: DeliveryStore, slots: Slots, sequence: int) -> l
             limit=slots.free,
             lease=30 * SECOND,
             unproven=slots.free_for_unproven,
+            replays=slots.free_for_replays,
             suspect=slots.may_take_suspect,
             per_turn=8,
             per_endpoint=slots.shares.per_endpoint,

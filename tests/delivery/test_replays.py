@@ -21,9 +21,10 @@ from delivery.endpoints import open_secrets, register
 from delivery.letters import START, Filter
 from delivery.models import Bury, Claimed, Decision, Deliver, Retry
 from delivery.mover import DeliveryMover
-from delivery.replay_store import KEPT, ReplayStore, Taken
+from delivery.replay_store import KEPT, Advanced, ReplayStore, Taken
 from delivery.replays import (
     BATCH,
+    BITE,
     BRAKED_WINDOW,
     SAMPLE,
     WINDOW,
@@ -39,6 +40,7 @@ from delivery.replays import (
     Step,
     Stop,
     Wait,
+    bites,
     choose,
     next_step,
     total,
@@ -553,6 +555,22 @@ async def test_a_rate_paces_it_whoever_goes_on(side: Side) -> None:
     assert 30 * SECOND < wait <= 50 * SECOND
 
 
+async def test_few_are_moved_at_a_time(side: Side) -> None:
+    moved: list[int] = []
+
+    class Telling(DeliveryMover):
+        async def move(self, replay: Replay, partition: int, batch: Batch) -> Advanced:
+            moved.append(len(batch.chosen))
+            return await super().move(replay, partition, batch)
+
+    await bury(side.deliveries, "a.example", 2 * BITE + 3)
+    mover = Telling(side.deliveries, side.replays, ring=RING, policy=POLICY)
+    clock = StoreClock(SystemClock())
+    side.runner = ReplayRunner(store=side.store, replays=side.replays, mover=mover, clock=clock)
+    assert (await side.carry_out(await side.create())).state == "completed"
+    assert moved == [BITE, BITE, 3]
+
+
 async def test_what_is_moved_last_is_not_waited_for(side: Side) -> None:
     await bury(side.deliveries, "a.example", 1)
     replay = await side.create(replace(ALL, rate=0.01))
@@ -887,3 +905,28 @@ def test_batches_go_through_all_in_order(
     assert counts["matched"] == len(meant)
     skipped = sum(count for name, count in counts.items() if name.startswith("skip:"))
     assert not is_named or counts["looked"] == len(found) == len(meant) + skipped
+
+
+@given(Candidates, st.integers(1, 50), st.booleans(), st.booleans(), st.booleans())
+def test_bites_are_a_batch_in_pieces(
+    rows: list[tuple[int, str, str | None]],
+    limit: int,
+    more: bool,
+    picky: bool,
+    dry_run: bool,
+) -> None:
+    found, died_at = [], 0
+    for number, (gap, reason, _) in enumerate(rows):
+        died_at += gap
+        letter = replace(LETTER, id=f"{number:03d}", reason=reason, died_at=died_at)
+        found.append(Candidate(place=letter.place, letter=letter))
+    reached = found[-1].place if found and more else None
+    replay = a_replay(filter=Filter(reason="gone" if picky else None), dry_run=dry_run)
+    whole = choose(replay, START, found, reached, limit)
+    pieces = bites(replay, START, found, reached, limit)
+    assert [START, *(each.to for each in pieces)] == [*(each.place for each in pieces), whole.to]
+    assert [each.done for each in pieces] == [*[False] * (len(pieces) - 1), whole.done]
+    assert tuple(each for piece in pieces for each in piece.chosen) == whole.chosen
+    assert sum((Counter(each.counts) for each in pieces), Counter()) == whole.counts
+    assert dry_run or all(len(each.chosen) <= BITE for each in pieces)
+    assert all(each.chosen for each in pieces[:-1])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from config.ids import new_id, partition_of
 from config.store import Store, partition_prefix
-from delivery.models import Claimed
+from delivery.models import Claimed, Trigger
 from delivery.slots import Shares, Slots
 from delivery.store import DeliveryStore
 from tests.delivery.test_store import claim, enqueue, lapse, wanted
@@ -29,12 +29,13 @@ def claimed(
     tenant: str = "t1",
     suspect: bool = False,
     proven: bool = True,
+    trigger: Trigger = "schedule",
 ) -> Claimed:
     return Claimed(
         id=delivery_id,
         claim=claim,
         number=1,
-        trigger="schedule",
+        trigger=trigger,
         endpoint=endpoint,
         tenant=tenant,
         secrets={},
@@ -51,15 +52,37 @@ def claimed(
 
 
 @pytest.mark.parametrize(
-    ("total", "unproven", "per_tenant", "per_endpoint"),
-    [(1, 1, 1, 1), (7, 1, 1, 1), (8, 2, 2, 1), (32, 8, 8, 4), (256, 64, 64, 32)],
+    ("total", "unproven", "replays", "per_tenant", "per_endpoint"),
+    [
+        (1, 1, 1, 1, 1),
+        (7, 1, 5, 1, 1),
+        (8, 2, 6, 2, 1),
+        (32, 8, 24, 8, 4),
+        (256, 64, 192, 64, 32),
+    ],
 )
 def test_every_share_is_at_least_one_slot(
-    total: int, unproven: int, per_tenant: int, per_endpoint: int
+    total: int, unproven: int, replays: int, per_tenant: int, per_endpoint: int
 ) -> None:
     assert Shares.of(total) == Shares(
-        total=total, unproven=unproven, per_tenant=per_tenant, per_endpoint=per_endpoint
+        total=total,
+        unproven=unproven,
+        replays=replays,
+        per_tenant=per_tenant,
+        per_endpoint=per_endpoint,
     )
+
+
+def test_what_is_replayed_leaves_slots_for_what_is_live() -> None:
+    slots = Slots(Shares.of(8))
+    replayed = [claimed(f"msg_{number}", trigger="replay") for number in range(6)]
+    for each in replayed:
+        assert slots.free_for_replays > 0
+        slots.fill(each)
+    assert (slots.free, slots.free_for_replays) == (2, 0)
+    slots.fill(claimed("msg_live"))
+    slots.empty(replayed[0].id, replayed[0].claim)
+    assert (slots.free, slots.free_for_replays) == (2, 1)
 
 
 def test_claims_of_two_partitions_may_read_the_same() -> None:
@@ -119,6 +142,7 @@ _ATTEMPTS = st.lists(
         tenant=st.sampled_from(["t1", "t2"]),
         suspect=st.booleans(),
         proven=st.booleans(),
+        trigger=st.sampled_from(["schedule", "replay"]),
     ),
     unique_by=lambda each: (each.id, each.claim),
     max_size=12,
@@ -136,6 +160,7 @@ def test_when_all_is_over_every_slot_is_free(data: st.DataObject, attempts: list
         slots.empty(each.id, each.claim)
     assert len(slots) == 0
     assert slots.free_for_unproven == before.free_for_unproven
+    assert slots.free_for_replays == before.free_for_replays
     assert slots.may_take_suspect
     assert slots.endpoints_left(100) == slots.tenants_left(100) == {}
 

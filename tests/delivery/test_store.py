@@ -67,6 +67,7 @@ def wanted(sequence: int, limit: int = 10, process: str = "dp-1") -> Wanted:
         limit=limit,
         lease=30 * SECOND,
         unproven=2 * limit,
+        replays=limit,
         suspect=True,
         per_turn=8,
         per_endpoint=max(limit, 1),

@@ -21,7 +21,7 @@ from delivery.bounds import DEFAULT_RETENTION
 from delivery.egress import parse_destination
 from delivery.endpoints import Registration, register
 from delivery.metrics import DeliveryMetrics
-from delivery.models import Attempted, Batch, Retry
+from delivery.models import Attempted, Batch, Bury, Deliver, Retry
 from delivery.resolver import PolicyResolver
 from delivery.retry import Schedule
 from delivery.sender import Sender
@@ -29,6 +29,7 @@ from delivery.store import DeliveryStore, Wanted
 from delivery.transport import AiohttpTransport, Gate
 from delivery.worker import DeliveryWorker, Pace
 from tests.delivery.conftest import Receiver, Script, StartReceiver
+from tests.delivery.replaying import replay
 from tests.delivery.test_store import (
     POLICY,
     RING,
@@ -288,6 +289,31 @@ async def test_what_a_share_held_back_goes_on_as_slots_come_free(
     async with process.running(process.worker(concurrency=32)):
         await deliveries.until(lambda: len(deliveries.ended) == 60)
     assert len(receiver.requests) == 60
+
+
+async def test_replays_to_slow_receivers_leave_slots_for_what_is_live(
+    process: Process, deliveries: Watched, start_receiver: StartReceiver
+) -> None:
+    held = Held()
+    slow, quick = await start_receiver(held), await start_receiver(says(OK))
+    replayed: list[str] = []
+    for number in range(12):
+        await owe(deliveries, slow, f"slow-{number}", 2)
+        # Neither new nor failing: nothing but the replay itself is to hold it back.
+        good, bad = await claim(deliveries, wanted(1, process=f"dp-{number}"))
+        await deliveries.record(
+            [over(good, Deliver(), breaker="good"), over(bad, Bury(reason="exhausted"))]
+        )
+        replayed.append(bad.id)
+    await replay(deliveries, replayed)
+    deliveries.claimed, deliveries.ended = 0, []
+    async with process.running(process.worker(concurrency=8)):
+        await deliveries.until(lambda: deliveries.claimed >= 6)
+        [live] = await owe(deliveries, quick, "quick")
+        await deliveries.until(lambda: [each.id for each in deliveries.ended] == [live])
+        held.may_answer.set()
+        await deliveries.until(lambda: len(deliveries.ended) == 13)
+    assert held.peak == 6
 
 
 # Waking
