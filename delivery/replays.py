@@ -393,6 +393,14 @@ def cost(wanted: Definition, moved: int) -> int:
     return int(moved / wanted.rate * SECOND)
 
 
+def rest(took: float) -> float:
+    """Return the seconds to rest after a bite that was moved in `took` seconds.
+
+    The longer the store takes, the more of its time others want.
+    """
+    return max(PACE - took, took)
+
+
 def total(parts: Iterable[Part]) -> Progress:
     """Return what `parts` come to together."""
     counts: Counter[str] = Counter()

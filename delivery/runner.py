@@ -20,7 +20,6 @@ from delivery.errors import DestinationRefused, SealError, TooManyEndpoints
 from delivery.mover import Mover
 from delivery.replay_store import ReplayStore, Taken
 from delivery.replays import (
-    PACE,
     STALLED,
     Batch,
     Complete,
@@ -35,6 +34,7 @@ from delivery.replays import (
     bites,
     cost,
     next_step,
+    rest,
     total,
 )
 
@@ -189,7 +189,7 @@ class ReplayRunner:
             return await self._replays.advance(replay.id, partition, batch) != "elsewhere"
         began = self._clock.monotonic()
         advanced = await self._mover.move(replay, partition, batch)
-        await asyncio.sleep(max(0.0, PACE - (self._clock.monotonic() - began)))
+        await asyncio.sleep(rest(self._clock.monotonic() - began))
         return advanced != "elsewhere"
 
     def _is_stalled(self, replay_id: str, progress: Progress) -> bool:

@@ -26,6 +26,7 @@ from delivery.replays import (
     BATCH,
     BITE,
     BRAKED_WINDOW,
+    PACE,
     SAMPLE,
     WINDOW,
     Batch,
@@ -43,6 +44,7 @@ from delivery.replays import (
     bites,
     choose,
     next_step,
+    rest,
     total,
 )
 from delivery.rotation import change_secrets
@@ -853,6 +855,12 @@ def test_a_brake_counts_from_where_it_began() -> None:
     for base in (None, (40, 40), (25, 25)):
         assert isinstance(next_step(replace(replay, base=base), parts, **options), Move)
     assert next_step(replay, parts, **options) == Stop(reason="failure_rate")
+
+
+@given(st.floats(0, 100))
+def test_a_replay_rests_at_least_as_long_as_it_takes(took: float) -> None:
+    assert rest(took) >= took
+    assert took + rest(took) >= PACE - 1e-9
 
 
 Candidates = st.lists(
