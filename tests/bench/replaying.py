@@ -27,10 +27,10 @@ _DRAIN = 240.0
 async def p8(bench: Bench) -> Figure:
     """Everything dead of a tenant, replayed at once, while the same endpoints get live traffic.
 
-    A part of it at a time, in turns with live traffic alone.
+    A part of it at a time, in turns with live traffic alone for as long.
     """
     dead, rounds, seconds = (
-        bench.pick(100_000, 5_000), bench.pick(5, 2), bench.pick(5.0, 2.5),
+        bench.pick(100_000, 5_000), bench.pick(20, 2), bench.pick(4.0, 2.0),
     )  # fmt: skip
     alone: list[list[float]] = []
     beside: list[list[float]] = []
