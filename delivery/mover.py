@@ -12,9 +12,11 @@ from delivery.endpoints import register, url_hash
 from delivery.letters import Place
 from delivery.mirrors import mirror_of
 from delivery.models import DeadDelivery, Scheme
+from delivery.replay_steps import BATCH, Batch, Candidate
 from delivery.replay_store import Advanced, ReplayStore
-from delivery.replays import BATCH, Batch, Candidate, Replay
+from delivery.replays import Replay
 from delivery.sealing import KeyRing
+from delivery.selecting import Selection
 from delivery.store import DeliveryStore
 
 KIND = "delivery"
@@ -70,6 +72,9 @@ class DeliveryMover:
         self._replays = replays
         self._ring = ring
         self._policy = policy
+        self._selection = Selection(
+            listed=deliveries.list_dead, named=deliveries.list_named, why_not=_why_not
+        )
 
     async def room(self, _replay: Replay) -> int:
         """Return a batch: what bounds replays of deliveries is their window."""
@@ -79,32 +84,7 @@ class DeliveryMover:
         self, replay: Replay, partition: int, place: Place, limit: int
     ) -> Page[Candidate]:
         """Return the dead letters after `place`, or of those that were named the next ones."""
-        wanted = replay.definition.filter
-        if wanted is None:
-            return await self._named(replay, partition, place, limit)
-        rows, reached = await self._deliveries.list_dead(
-            partition,
-            tenant=replay.tenant,
-            after=max(place, wanted.start),
-            # With a filter, many may have to be looked at for one that is meant.
-            limit=limit if wanted.means_all else BATCH,
-        )
-        found = [Candidate(place=row.letter.place, letter=row.letter) for row in rows]
-        return Page(rows=found, reached=reached)
-
-    async def _named(
-        self, replay: Replay, partition: int, place: Place, limit: int
-    ) -> Page[Candidate]:
-        rows = await self._deliveries.list_named(partition, replay.id, after=place[1], limit=limit)
-        found = [
-            Candidate(
-                place=(0, delivery_id),
-                letter=row.letter if row else None,
-                why=_why_not(row, replay.tenant),
-            )
-            for delivery_id, row in rows
-        ]
-        return Page(rows=found, reached=found[-1].place if len(found) >= limit else None)
+        return await self._selection.after(replay, partition, place, limit)
 
     async def move(self, replay: Replay, partition: int, batch: Batch) -> Advanced:
         """Replay or purge them, in the script that moves the place."""
@@ -148,7 +128,5 @@ class DeliveryMover:
         return mirror.id
 
 
-def _why_not(row: DeadDelivery | None, tenant: str) -> str | None:
-    if row is None or row.letter.tenant != tenant:
-        return "unknown"
+def _why_not(row: DeadDelivery) -> str | None:
     return None if row.state == "dead" else row.state

@@ -16,17 +16,9 @@ from config.clock import SECOND, StoreClock
 from config.ids import partition_of
 from config.store import Argument, Call, Store, load_script, pairs, partition_prefix
 from delivery.bounds import DEFAULT_RETENTION, Retention
-from delivery.replays import (
-    Action,
-    Batch,
-    Definition,
-    Part,
-    Replay,
-    ReplayState,
-    decode_part,
-    decode_replay,
-    encode_definition,
-)
+from delivery.replay_records import decode_part, decode_replay, encode_definition
+from delivery.replay_steps import Batch
+from delivery.replays import Action, Definition, Part, Replay, ReplayState
 
 LIFE = 30 * 86_400 * SECOND
 """How long a replay that ended is kept, µs."""

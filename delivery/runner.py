@@ -18,25 +18,21 @@ from config.ids import random_float, random_text
 from config.store import Store, StoreError, partition_prefix
 from delivery.errors import DestinationRefused, SealError, TooManyEndpoints
 from delivery.mover import Mover
-from delivery.replay_store import ReplayStore, Taken
-from delivery.replays import (
+from delivery.replay_steps import (
     STALLED,
     Batch,
     Complete,
     Finish,
     Move,
-    Part,
-    Progress,
-    Replay,
     Stop,
-    StopReason,
     Wait,
     bites,
     cost,
     next_step,
     rest,
-    total,
 )
+from delivery.replay_store import ReplayStore, Taken
+from delivery.replays import Part, Progress, Replay, StopReason, total
 
 _log = logging.getLogger("delivery.replays")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from delivery.letters import Letter, Place
-from delivery.replays import Batch
+from delivery.replay_steps import Batch
 from gateway.models import Status
 from gateway.transitions import Transitions
 

@@ -13,8 +13,10 @@ from dataclasses import replace
 from delivery.configure import policy_of
 from delivery.deadletters import Page
 from delivery.letters import Place
+from delivery.replay_steps import Batch, Candidate
 from delivery.replay_store import ADVANCED, Advanced, ReplayStore
-from delivery.replays import BATCH, Batch, Candidate, Replay
+from delivery.replays import Replay
+from delivery.selecting import Selection
 from gateway.failed import FailedJob, FailedStore
 from gateway.models import View
 from gateway.problems import Problem
@@ -33,6 +35,11 @@ class JobMover:
 
     def __init__(self, services: Services) -> None:
         self._failed: FailedStore = services.failed
+        self._selection = Selection(
+            listed=services.failed.list_failed,
+            named=services.failed.list_named,
+            why_not=_why_not,
+        )
         self._replays: ReplayStore = services.replays
         self._jobs = services.jobs
         self._ownership = services.ownership
@@ -59,31 +66,7 @@ class JobMover:
         self, replay: Replay, partition: int, place: Place, limit: int
     ) -> Page[Candidate]:
         """Return the failed jobs after `place`, or of those that were named the next ones."""
-        wanted = replay.definition.filter
-        if wanted is None:
-            return await self._named(replay, partition, place, limit)
-        rows, reached = await self._failed.list_failed(
-            partition,
-            tenant=replay.tenant,
-            after=max(place, wanted.start),
-            limit=limit if wanted.means_all else BATCH,
-        )
-        found = [Candidate(place=row.letter.place, letter=row.letter) for row in rows]
-        return Page(rows=found, reached=reached)
-
-    async def _named(
-        self, replay: Replay, partition: int, place: Place, limit: int
-    ) -> Page[Candidate]:
-        rows = await self._failed.list_named(partition, replay.id, after=place[1], limit=limit)
-        found = [
-            Candidate(
-                place=(0, job_id),
-                letter=row.letter if row else None,
-                why=_why_not(row, replay.tenant),
-            )
-            for job_id, row in rows
-        ]
-        return Page(rows=found, reached=found[-1].place if len(found) >= limit else None)
+        return await self._selection.after(replay, partition, place, limit)
 
     async def move(self, replay: Replay, partition: int, batch: Batch) -> Advanced:
         """Note the batch as a plan and carry it out."""
@@ -124,9 +107,7 @@ class JobMover:
         await self._ownership.require(tenant, callback.endpoint if callback else None, "")
 
 
-def _why_not(row: FailedJob | None, tenant: str) -> str | None:
-    if row is None or row.letter.tenant != tenant:
-        return "unknown"
+def _why_not(row: FailedJob) -> str | None:
     if row.status != "failed":
         return row.status
     if row.retried_as is not None:

@@ -11,8 +11,8 @@ from config.ids import new_id, partition_of
 from delivery.letters import START
 from delivery.metrics import delivery_numbers
 from delivery.models import DeadDelivery
+from delivery.replay_steps import Batch
 from delivery.replay_store import ReplayStore
-from delivery.replays import Batch
 from delivery.store import DeliveryStore
 
 FAR = 1 << 52

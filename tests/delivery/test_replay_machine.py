@@ -24,7 +24,8 @@ from delivery.bounds import DEFAULT_RETENTION
 from delivery.letters import Filter
 from delivery.models import Bury, Deliver, Retry
 from delivery.mover import DeliveryMover
-from delivery.replays import Batch, Definition, Progress, Replay, choose, total
+from delivery.replay_steps import Batch, choose
+from delivery.replays import Definition, Progress, Replay, total
 from delivery.runner import LEASE
 from delivery.store import DeliveryStore
 from tests.conftest import RunningStores

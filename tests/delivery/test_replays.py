@@ -21,8 +21,7 @@ from delivery.endpoints import open_secrets, register
 from delivery.letters import START, Filter
 from delivery.models import Bury, Claimed, Decision, Deliver, Retry
 from delivery.mover import DeliveryMover
-from delivery.replay_store import KEPT, Advanced, ReplayStore, Taken
-from delivery.replays import (
+from delivery.replay_steps import (
     BATCH,
     BITE,
     BRAKED_WINDOW,
@@ -32,12 +31,8 @@ from delivery.replays import (
     Batch,
     Candidate,
     Complete,
-    Definition,
     Finish,
     Move,
-    Part,
-    Progress,
-    Replay,
     Step,
     Stop,
     Wait,
@@ -45,8 +40,9 @@ from delivery.replays import (
     choose,
     next_step,
     rest,
-    total,
 )
+from delivery.replay_store import KEPT, Advanced, ReplayStore, Taken
+from delivery.replays import Definition, Part, Progress, Replay, total
 from delivery.rotation import change_secrets
 from delivery.runner import LEASE, ReplayRunner
 from delivery.sealing import KeyRing

@@ -9,7 +9,8 @@ import pytest
 
 from config.ids import new_id, partition_of
 from delivery.letters import START, Filter
-from delivery.replays import Batch, Definition, Progress, Replay, total
+from delivery.replay_steps import Batch
+from delivery.replays import Definition, Progress, Replay, total
 from delivery.runner import ReplayRunner
 from gateway.artifacts import ArtifactError
 from gateway.deadletters import DeadLetters, Query
