@@ -22,8 +22,8 @@ _log = logging.getLogger("delivery.retiring")
 PAUSE = 1.0
 """Seconds between two looks when there is nothing to do."""
 
-AT_ONCE = 500
-"""How many are taken down or packed in one script."""
+AT_ONCE = 100
+"""How many are taken down or packed in one script, which takes a few milliseconds."""
 
 _WARN_AGAIN = 60.0
 _WARNED_OF_MOST = 1_000

@@ -128,8 +128,10 @@ async def _callbacks(bench: Bench, name: str) -> Callbacks:
             await backlog.drained(_DRAIN)
             delivered = await beyond(nothing) - _BODY
             bench.progress.at(name, "they are packed", 0.7)
+            process.send_signal(signal.SIGSTOP)
             await _retire(around, backlog.deliveries, redelivery=0)
             packed = await beyond(nothing)
+            process.send_signal(signal.SIGCONT)
             bench.progress.at(name, "others die", 0.8)
             await to.tell(fail=list(to.places))
             before = await around.kept_bytes()

@@ -47,6 +47,9 @@ ENDPOINTS = (
 
 PROCESSES = ("dp-a", "dp-b")
 HOST_LIMIT = 4
+PACKED_OVERHEAD = 256
+"""Bytes that a packed delivery counts for beside its value."""
+
 RETENTION = replace(DEFAULT_RETENTION, initial_limit=3, max_limit=5, host_limit=HOST_LIMIT)
 VERDICTS: tuple[Deliver | Retry | Bury, ...] = (
     Deliver(),
@@ -467,26 +470,30 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def shelf_adds_up(self, prefix: str, shelf: str) -> None:
         kind, _, tenant = shelf.partition(":")
-        members, total, bare = self.ask(
+        members, total, packed_until = self.ask(
             [
                 ("ZRANGE", f"{prefix}shelf:{shelf}", 0, -1, "WITHSCORES"),
                 ("HGET", f"{prefix}shelf:bytes", shelf),
-                ("HGET", f"{prefix}shelf:bare", shelf),
+                ("HGET", f"{prefix}shelf:packed", shelf),
             ]
         )
         counted = 0
         for member, score in zip(members[::2], members[1::2], strict=True):
             identifier, record, body = member.decode().rsplit(":", 2)
-            is_dressed = float(score) > float(bare or 0)
-            counted += int(record) + int(body) * is_dressed
-            kept, length = self.ask(
+            counted += int(record) + int(body)
+            kept, packed, length = self.ask(
                 [
                     ("HMGET", self.key(identifier, "d", identifier), "state", "tenant", "shelved"),
+                    ("HSTRLEN", self.key(identifier, "d", identifier), "packed"),
                     ("STRLEN", self.key(identifier, "d", identifier, "body")),
                 ]
             )
-            assert kept == [kind.encode(), tenant.encode(), f"{kind}:{record}:{body}".encode()]
-            assert length == int(body) * is_dressed
+            assert length == int(body)
+            if float(score) > float(packed_until or 0):
+                named = f"{kind}:{record}:{body}"
+                assert kept == [kind.encode(), tenant.encode(), named.encode()]
+            else:
+                assert (kept, PACKED_OVERHEAD + packed) == ([None] * 3, int(record))
         assert counted == int(total or 0)
 
     def host(self, endpoint: Registration) -> str:
