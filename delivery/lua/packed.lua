@@ -1,10 +1,10 @@
 -- include: base
 -- Fragment: a delivered delivery that can be sent no more. What only sending needs is gone, its sealed values among it,
 -- and what people are shown is one value, the field `packed` of `d:<d>`. In it names are told by their places: of
--- fields in KEPT, of what an attempt's record says in SAID. Both only grow, at their end.
+-- fields in SHOWN, of what an attempt's record says in SAID. Both only grow, at their end.
 --
 -- Whoever reads a delivery that may be one of these reads it by `fields_of` or `all_of`.
-local KEPT = {'ep', 'tenant', 'tags', 'state', 'reason', 'createdAt', 'endedAt', 'n', 'lastStatus', 'trigger'}
+local SHOWN = {'ep', 'tenant', 'tags', 'state', 'reason', 'createdAt', 'endedAt', 'n', 'lastStatus', 'trigger'}
 local SAID = {'at', 'trigger', 'outcome', 'statusCode', 'durationMs', 'connectMs', 'firstByteMs', 'nextInMs', 'answer',
   'answerTruncated'}
 -- Bytes that one takes beside its value: its name, the place of its name, and that on its shelf.
@@ -47,7 +47,7 @@ local function pack(id)
   if #hash == 0 then return nil end
   for at = 1, #hash, 2 do fields[hash[at]] = hash[at + 1] end
   if fields.packed then return PACKED_OVERHEAD + #fields.packed end
-  for at, name in ipairs(KEPT) do values[at] = brief(fields[name]) end
+  for at, name in ipairs(SHOWN) do values[at] = brief(fields[name]) end
   for name, value in pairs(fields) do
     local number = string.match(name, '^a(%d+)$')
     if number then attempts[#attempts + 1] = {tonumber(number), brief_record(value)} end
@@ -63,7 +63,7 @@ end
 local function unpacked(packed)
   local values, attempts = cmsgpack.unpack(packed)
   local fields = {shelved = string.format('delivered:%d:0', PACKED_OVERHEAD + #packed)}
-  for at, name in ipairs(KEPT) do fields[name] = values[at] or nil end
+  for at, name in ipairs(SHOWN) do fields[name] = values[at] or nil end
   for _, each in ipairs(attempts) do fields['a' .. each[1]] = each[2] end
   return fields
 end

@@ -435,7 +435,7 @@ async def test_results_outlive_a_callback_that_is_still_owed(
 
 
 async def test_results_outlive_a_callback_that_can_be_sent_no_more(
-    jobs: JobStore, work: WorkStore, outbox: Outbox, deliveries: DeliveryStore
+    jobs: JobStore, work: WorkStore, outbox: Outbox, deliveries: DeliveryStore, store: Store
 ) -> None:
     job = a_job(jobs)
     await submit(jobs, job)
@@ -443,7 +443,12 @@ async def test_results_outlive_a_callback_that_can_be_sent_no_more(
     await work.finish(job.id, an_end(view, message=owed(job), expires_at=view.now - 1))
     [given] = await claim(deliveries, wanted(1))
     await deliveries.record([over(given, Deliver())])
+    name = f"{partition_prefix(partition_of(job.id))}notices"
+    await store.client.zadd(name, {job.id: 1})
     await pack(deliveries)
+    # Its results came with it, so they are not about to go unread.
+    assert await outbox.notices(at_most=10) == []
+    assert await store.client.zcard(name) == 0
     sent = await deliveries.read(given.id)
     assert sent is not None
     life = {"tombstone_life": HOUR, "at_most": 10}
