@@ -120,7 +120,7 @@ async def test_it_is_shown_as_before_but_for_what_sending_needs(
 async def test_custom_headers_go(deliveries: DeliveryStore, partitions: int) -> None:
     endpoint = registration("a.example", partitions)
     await deliveries.register_endpoint(endpoint)
-    sent = replace(message(endpoint), headers=b"sealed", scheme="v1a", traceparent="00-1-2-01")
+    sent = replace(message(endpoint), headers=b"sealed", scheme="v1a", trace="00-1-2-01")
     await deliveries.enqueue(sent)
     await attempt(deliveries, 1)
     before = await read(deliveries, sent.id)
