@@ -578,20 +578,17 @@ class BoundedMachine(DeliveryMachine):
 
     def states(self) -> dict[str, str]:
         """Return the states of deliveries that there are."""
-        found = self.ask([("HGET", self.key(m.id, "d", m.id), "state") for m in self.messages])
-        return {
-            each.id: state.decode()
-            for each, state in zip(self.messages, found, strict=True)
-            if state is not None
-        }
+        found = [self.do(self.deliveries.read(each.id)) for each in self.messages]
+        return {each.id: each.state for each in found if each is not None}
 
     @invariant()
     def every_delivery_has_its_place(self) -> None:
-        """As ever, but that delivered ones may have lost their bodies."""
+        """As ever, but that delivered ones may be packed."""
         places = self.places()
         for each in self.messages:
-            state, claim, is_dead, life, body = self.ask(
+            packed, state, claim, is_dead, life, body = self.ask(
                 [
+                    ("HEXISTS", self.key(each.id, "d", each.id), "packed"),
                     ("HGET", self.key(each.id, "d", each.id), "state"),
                     ("HEXISTS", self.key(each.id, "d", each.id), "claim"),
                     ("ZSCORE", self.key(each.id, "dead"), each.id),
@@ -604,7 +601,8 @@ class BoundedMachine(DeliveryMachine):
             assert bool(claim) == (where == ["inflight"]), (each.id, where)
             assert (is_dead is not None) == (state == b"dead"), (each.id, state)
             assert (life == -1) == (state == b"pending"), (each.id, state, life)
-            assert body in {life, life - 1} or (state, body) == (b"delivered", -2), each.id
+            assert (state is None) == packed, (each.id, state)
+            assert body == -2 if packed else body in {life, life - 1}, (each.id, state, body)
         assert self.taken_down.isdisjoint(places)
 
     def everything_ends(self) -> None:
