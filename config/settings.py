@@ -237,6 +237,8 @@ def _timing(settings: Settings) -> Iterator[str]:
             yield f"delivery.{name}_timeout_seconds: must not exceed delivery.total_timeout_seconds"
     if delivery.endpoint_limit_initial > delivery.endpoint_limit_max:
         yield "delivery.endpoint_limit_initial: must not exceed delivery.endpoint_limit_max"
+    if delivery.redelivery_seconds > delivery.delivered_retention_seconds:
+        yield "delivery.redelivery_seconds: must not exceed delivery.delivered_retention_seconds"
     if jobs.ring_again_seconds > jobs.ring_again_max_seconds:
         yield "jobs.ring_again_seconds: must not exceed jobs.ring_again_max_seconds"
 

@@ -25,7 +25,7 @@ class Retention:
         delivered, dead: µs that ended deliveries are kept.
         delivered_count, dead_count: how many of them, the newest.
         delivered_bytes, dead_bytes: bytes of records and bodies together.
-        redelivery: µs that a delivered one keeps its body, to be sent again.
+        redelivery: µs for which a delivered one can be sent again; then it is packed.
         ends: µs for which the end of one that left early is remembered.
         initial_limit, max_limit: where an endpoint's limit starts, and the most it may grow to.
         host_limit: attempts at once to one host, whichever tenants' endpoints they are for.

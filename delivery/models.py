@@ -18,6 +18,9 @@ from delivery.letters import Letter
 
 State = Literal["pending", "delivered", "dead"]
 Reason = Literal["exhausted", "gone", "destination_not_allowed", "disabled", "poison"]
+Refusal = Literal["redelivery_over", "endpoint_deleted"]
+"""Why a delivery cannot be sent again: it was delivered and only what came of it is kept, or nobody
+signs for its endpoint any more."""
 Trigger = Literal["schedule", "replay", "manual", "test"]
 
 Scheme = Literal["v1", "v1a", "x-signature"]
@@ -192,8 +195,10 @@ class Delivery:
     """A delivery as people see it. Instants are µs.
 
     Attributes:
-        url: sealed for the row `id`.
-        headers: custom headers as a JSON object, sealed for the same row; empty without any.
+        origin: of its endpoint; empty when that was deleted.
+        url: sealed for the row `id`; empty when it was delivered and can be sent no more.
+        headers: custom headers as a JSON object, sealed for the same row; empty without any, and
+            where the URL is.
         is_manual: it has ended, and one attempt more that a person asked for is to come.
         history: the records of the last attempts, oldest first.
     """
@@ -223,7 +228,7 @@ class DeadDelivery:
     Attributes:
         letter: what filters look at.
         state: dead, unless it was asked for by name.
-        url: sealed for its row.
+        url: sealed for its row; empty when it was delivered and can be sent no more.
         last: the record of its last attempt, where that was asked for.
     """
 

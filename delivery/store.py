@@ -27,6 +27,7 @@ from delivery.models import (
     Delivery,
     Message,
     Reason,
+    Refusal,
     Retry,
     Scheme,
     State,
@@ -157,8 +158,8 @@ class DeliveryStore(EndpointStore):
             if result == 0
         ]
 
-    async def redeliver(self, delivery_id: str, token: str) -> State | None:
-        """Have the delivery sent now; return the state it is in, None when unknown.
+    async def redeliver(self, delivery_id: str, token: str) -> State | Refusal | None:
+        """Have the delivery sent now; return its state or why it cannot be, None when unknown.
 
         A pending one that waits is due at once. One that has ended gets one attempt more, with the
         trigger `manual`: a delivered one stays delivered whatever comes of it, a dead one becomes
@@ -168,11 +169,11 @@ class DeliveryStore(EndpointStore):
             delivery_id: the delivery.
             token: of the wish; the same one again changes nothing.
         """
-        state = await self._run("redeliver", partition_of(delivery_id), delivery_id, token)
-        return cast("State", state.decode()) if state else None
+        said = await self._run("redeliver", partition_of(delivery_id), delivery_id, token)
+        return cast("State | Refusal", said.decode()) if said else None
 
     async def retire(self, at_most: int) -> dict[int, Retired]:
-        """Take down what is too old or too much of ended deliveries, everywhere.
+        """Take down what is too old or too much of ended deliveries, pack others; everywhere.
 
         Args:
             at_most: how many in each partition.
@@ -194,7 +195,7 @@ class DeliveryStore(EndpointStore):
         return _delivery(delivery_id, found[0], found[1]) if found else None
 
     async def read_body(self, delivery_id: str) -> bytes | None:
-        """Return the bytes that are sent; None when there is no such delivery."""
+        """Return the bytes that are sent, none when they cannot be; None without the delivery."""
         found = await self._run("read_delivery", partition_of(delivery_id), delivery_id, 1)
         return cast("bytes", found[2]) if found else None
 
@@ -321,7 +322,7 @@ def _dead(row: list[Any]) -> DeadDelivery:
         created_at=int(created_at),
         attempts=int(attempts or 0),
         last_status=int(last_status) if last_status else None,
-        url=url,
+        url=url or b"",
         last={"number": int(attempts), **json.loads(last)} if last else None,
     )
 
@@ -347,7 +348,7 @@ def _delivery(delivery_id: str, flat: Iterable[bytes], origin: bytes) -> Deliver
         attempts=number("n") or 0,
         last_status=number("lastStatus"),
         tags=json.loads(kept["tags"]),
-        url=kept["url"],
+        url=kept.get("url", b""),
         headers=kept.get("headers", b""),
         is_manual="manual" in kept,
         history=tuple({"number": n, **json.loads(kept[f"a{n}"])} for n in numbered),

@@ -129,6 +129,17 @@ PROBLEMS: Mapping[str, Kind] = {
         "Deliveries to the endpoint wait",
         "An endpoint can be deleted when none waits or is being attempted. GET shows how many.",
     ),
+    "redelivery_over": Kind(
+        409,
+        "The callback can be sent no more",
+        "It was delivered, and is kept whole for a while only. What came of it is still shown.",
+    ),
+    "endpoint_deleted": Kind(
+        409,
+        "The callback's endpoint was deleted",
+        "Its secrets went with it, so nothing to it can be signed. What is dead can be replayed to"
+        " another URL.",
+    ),
     "replay_not_running": Kind(
         409,
         "The replay does not run",

@@ -44,7 +44,7 @@ end
 
 -- Out of what has ended, to begin anew or to go for good. The caller sees to its keys.
 local function exhume(id)
-  unlist_dead(id, redis.call('HGET', key('d', id), 'tenant'))
+  unlist_dead(id, fields_of(id, {'tenant'})[1])
   unshelve(id)
 end
 

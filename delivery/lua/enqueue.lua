@@ -10,8 +10,8 @@
 --                endedAt, a<n> (the record of attempt n; the last 20), manual (it has ended, and a person asked for one
 --                attempt more), keepUntil (when it would have gone but for that, in ms), asked (the last wish of that
 --                kind), shelved (see `shelf`), challenge (what its receiver must answer), replay (see
---                `progress`)
---   d:<d>:body   the bytes to send
+--                `progress`); or, once it was delivered and can be sent no more, `packed` alone (see `packed`)
+--   d:<d>:body   the bytes to send, as long as that can be done
 --   d:<d>:end    its state and when it ended, of one that was taken down before its time; see `retire`
 local function enqueue(m)
   if redis.call('EXISTS', key('d', m.id)) == 1 then return 0 end

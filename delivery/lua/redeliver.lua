@@ -3,13 +3,14 @@
 -- leaves a delivered one delivered.
 -- KEYS 1 partition prefix
 -- ARGV 1 delivery, 2 a token of the wish
--- Demands a delivery whose body is still kept, and an endpoint that was not deleted. The same token again changes
--- nothing.
--- Returns the state it is in, or nil when unknown
+-- Demands a delivery that is still whole, and an endpoint that was not deleted. The same token again changes nothing.
+-- Returns the state it is in, why it cannot be sent (redelivery_over, endpoint_deleted), or nil when unknown
 -- include: bury
 local id, token = ARGV[1], ARGV[2]
-local d = redis.call('HMGET', key('d', id), 'state', 'ep', 'claim', 'manual', 'trigger', 'asked')
-if not d[1] or redis.call('EXISTS', key('d', id, 'body'), key('ep', d[2])) < 2 then return nil end
+local d = fields_of(id, {'state', 'ep', 'claim', 'manual', 'trigger', 'asked'})
+if not d[1] then return nil end
+if redis.call('EXISTS', key('d', id, 'body')) == 0 then return 'redelivery_over' end
+if redis.call('EXISTS', key('ep', d[2])) == 0 then return 'endpoint_deleted' end
 if d[6] == token then return d[1] end
 redis.call('HSET', key('d', id), 'asked', token)
 local queue = key('ep', d[2], queue_of(d[5], d[1] ~= 'pending'))

@@ -70,8 +70,7 @@ if result ~= 1 then return {result, {}} end
 local states, touched, counts = {}, {}, {}
 for at = FIXED + 1, #ARGV, 2 do
   local id = ARGV[at]
-  local d = redis.call('HMGET', key('d', id), 'state', 'ep', 'manual', 'tenant', 'endedAt', 'claim', 'trigger',
-    'createdAt')
+  local d = fields_of(id, {'state', 'ep', 'manual', 'tenant', 'endedAt', 'claim', 'trigger', 'createdAt'})
   local why = left(id, d)
   local name = why and 'skip:' .. why or DONE[action]
   counts[name] = (counts[name] or 0) + 1

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Takes down from their shelves what is too old or too much, the oldest first, and the bodies of delivered ones that
--- can be sent again no longer.
+-- Takes down from their shelves what is too old or too much, the oldest first, and packs those delivered ones that can
+-- be sent again no longer.
 -- KEYS 1 partition prefix
 -- ARGV 1 at most how many, 2 µs for which the end of one that left early is remembered, 3 µs that a delivered one
---      keeps its body, then for `dead` and for `delivered`: µs that one is kept, how many of a tenant, how many bytes
+--      can be sent again, then for `dead` and for `delivered`: µs that one is kept, how many of a tenant, how many bytes
 -- Demands nothing. One that a person asked to be sent again is left alone until that is over.
 -- Returns {1 if there is more to do at once, {kind, cause, how many, ...} taken down,
 --   {kind, tenant, bound, how much there is, how much there may be} for each bound of which 80 % is used}
@@ -20,9 +20,9 @@ local LOOK_AGAIN = 3600 * 1000000
 local dropped, near, worked = {}, {}, 0
 
 -- Takes one down; false when it has to stay, at the end of the shelf.
-local function take_down(kind, shelf, member, score)
-  local id, record, body = bytes_of(shelf, member, score)
-  local d = redis.call('HMGET', key('d', id), 'manual', 'createdAt', 'state', 'endedAt')
+local function take_down(kind, shelf, member)
+  local id, total = read_member(member)
+  local d = fields_of(id, {'manual', 'createdAt', 'state', 'endedAt'})
   if d[1] then
     redis.call('ZADD', key('shelf', shelf), turn(), member)
     return false
@@ -31,7 +31,7 @@ local function take_down(kind, shelf, member, score)
   redis.call('UNLINK', key('d', id), key('d', id, 'body'))
   redis.call('ZREM', key('shelf', shelf), member)
   if kind == 'dead' then unlist_dead(id, string.match(shelf, '^dead:(.*)$')) end
-  return redis.call('HINCRBY', key('shelf:bytes'), shelf, -record - body)
+  return redis.call('HINCRBY', key('shelf:bytes'), shelf, -total)
 end
 
 local function cause_of(bound, since, number, bytes)
@@ -48,7 +48,7 @@ local function trim(kind, shelf, bound, number, bytes)
       local cause = cause_of(bound, tonumber(page[at + 1]), number, bytes)
       if not cause then return end
       budget = budget - 1
-      local left = take_down(kind, shelf, page[at], page[at + 1])
+      local left = take_down(kind, shelf, page[at])
       if left then
         number, bytes, worked = number - 1, left, worked + 1
         dropped[kind .. ' ' .. cause] = (dropped[kind .. ' ' .. cause] or 0) + 1
@@ -57,32 +57,35 @@ local function trim(kind, shelf, bound, number, bytes)
   end
 end
 
-local function strip(shelf, member)
-  local id, _, body = string.match(member, '^(.+):(%d+):(%d+)$')
+-- What a person asked to be sent again stays whole, at the end of the shelf.
+local function pack_one(shelf, member, score)
+  local id, total = read_member(member)
   if redis.call('HEXISTS', key('d', id), 'manual') == 1 then
     redis.call('ZADD', key('shelf', shelf), turn(), member)
     return
   end
-  redis.call('UNLINK', key('d', id, 'body'))
-  redis.call('HDEL', key('d', id), 'settled', 'asked')
-  redis.call('HINCRBY', key('shelf:bytes'), shelf, -tonumber(body))
+  local packed = pack(id)
+  redis.call('ZREM', key('shelf', shelf), member)
+  redis.call('HINCRBY', key('shelf:bytes'), shelf, (packed or 0) - total)
+  if packed then redis.call('ZADD', key('shelf', shelf), score, string.format('%s:%d:0', id, packed)) end
   worked = worked + 1
 end
 
--- Bodies go in the order of the shelf: one instant says how far that has come.
-local function strip_old(shelf)
+-- In the order of the shelf: one instant says how far that has come.
+local function pack_old(shelf)
   while budget > 0 do
-    local bare = redis.call('HGET', key('shelf:bare'), shelf) or '0'
-    local page = redis.call('ZRANGEBYSCORE', key('shelf', shelf), '(' .. bare, now - window, 'WITHSCORES',
+    local from = redis.call('HGET', key('shelf:packed'), shelf) or '0'
+    local page = redis.call('ZRANGEBYSCORE', key('shelf', shelf), '(' .. from, now - window, 'WITHSCORES',
       'LIMIT', 0, math.min(PAGE, budget))
     local last = page[#page]
     if not last then return end
-    -- All of the last instant, or the rest of it would be taken for bare.
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key('shelf', shelf), '(' .. bare, last)) do
-      strip(shelf, member)
+    -- All of the last instant, or the rest of it would be taken for packed.
+    page = redis.call('ZRANGEBYSCORE', key('shelf', shelf), '(' .. from, last, 'WITHSCORES')
+    for at = 1, #page, 2 do
+      pack_one(shelf, page[at], page[at + 1])
       budget = budget - 1
     end
-    redis.call('HSET', key('shelf:bare'), shelf, last)
+    redis.call('HSET', key('shelf:packed'), shelf, last)
   end
 end
 
@@ -99,14 +102,14 @@ local function next_look(kind, shelf, bound)
   local first = head_score(key('shelf', shelf))
   if not first then
     redis.call('HDEL', key('shelf:bytes'), shelf)
-    redis.call('HDEL', key('shelf:bare'), shelf)
+    redis.call('HDEL', key('shelf:packed'), shelf)
     return nil
   end
   local at = first + bound.age
   if kind == 'delivered' then
-    local bare = redis.call('HGET', key('shelf:bare'), shelf) or '0'
-    local dressed = redis.call('ZRANGEBYSCORE', key('shelf', shelf), '(' .. bare, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    if dressed[2] then at = math.min(at, tonumber(dressed[2]) + window) end
+    local from = redis.call('HGET', key('shelf:packed'), shelf) or '0'
+    local whole = redis.call('ZRANGEBYSCORE', key('shelf', shelf), '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    if whole[2] then at = math.min(at, tonumber(whole[2]) + window) end
   end
   return math.max(math.min(at, now + LOOK_AGAIN), now + 1)
 end
@@ -117,7 +120,7 @@ local function look_at(shelf)
   local number, bytes = redis.call('ZCARD', set), tonumber(redis.call('HGET', key('shelf:bytes'), shelf) or 0)
   look_near(kind, tenant, bound, number, bytes)
   trim(kind, shelf, bound, number, bytes)
-  if kind == 'delivered' then strip_old(shelf) end
+  if kind == 'delivered' then pack_old(shelf) end
   local at = turn()
   if budget > 0 then at = next_look(kind, shelf, bound) end
   if at then

@@ -1,4 +1,4 @@
--- include: base
+-- include: packed
 -- Fragment: what has ended stays on a shelf, one for each tenant and kind (`dead`, `delivered`), where age, count and
 -- bytes are counted; `retire` takes down what is too much.
 --
@@ -6,9 +6,10 @@
 --   shelf:<kind>:<tenant>   zset of deliveries by when they were put there; a member is `<delivery>:<bytes of its
 --                           record>:<bytes of its body>`, so that the counts hold whatever became of its keys
 --   shelf:bytes             hash: bytes by shelf
---   shelf:bare              hash: by shelf, the instant up to which bodies are gone
+--   shelf:packed            hash: by shelf, the instant up to which all are packed
 --   shelf:look              zset of shelves, by when to look at them
--- A delivery on a shelf names the kind and its bytes in the field `shelved`.
+-- A delivery on a shelf names the kind and its bytes in the field `shelved`, unless it is packed: then they follow from
+-- it.
 local RECORD_OVERHEAD = 512
 -- Beyond its time a delivery's keys stay a day, for `retire` to come first: what it takes down is counted.
 local TTL_MARGIN = 86400 * 1000000
@@ -29,24 +30,21 @@ local function shelve(kind, tenant, id)
   end
 end
 
--- Bytes that a member of a shelf stands for, given its place there.
-local function bytes_of(shelf, member, score)
+-- The delivery that a member of a shelf is, and its bytes.
+local function read_member(member)
   local id, record, body = string.match(member, '^(.+):(%d+):(%d+)$')
-  local bare = tonumber(redis.call('HGET', key('shelf:bare'), shelf) or 0)
-  return id, tonumber(record), tonumber(score) > bare and tonumber(body) or 0
+  return id, record + body
 end
 
 -- Off its shelf, because it begins anew or goes for good.
 local function unshelve(id)
-  local d = redis.call('HMGET', key('d', id), 'tenant', 'shelved')
+  local d = fields_of(id, {'tenant', 'shelved'})
   if not d[2] then return end
   local kind, bytes = string.match(d[2], '^(%l+):(.*)$')
   local shelf, member = kind .. ':' .. d[1], id .. ':' .. bytes
-  local score = redis.call('ZSCORE', key('shelf', shelf), member)
-  if score then
-    local _, record, body = bytes_of(shelf, member, score)
-    redis.call('ZREM', key('shelf', shelf), member)
-    redis.call('HINCRBY', key('shelf:bytes'), shelf, -record - body)
+  if redis.call('ZREM', key('shelf', shelf), member) == 1 then
+    local _, total = read_member(member)
+    redis.call('HINCRBY', key('shelf:bytes'), shelf, -total)
   end
   redis.call('HDEL', key('d', id), 'shelved')
 end

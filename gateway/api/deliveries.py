@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from config import ids
 from config.clock import MILLISECOND, parse_rfc3339, rfc3339
-from delivery.models import Delivery
+from delivery.models import Delivery, Refusal
 from delivery.sealing import KeyRing
 from gateway.access import Access
 from gateway.auth import Principal
@@ -25,6 +25,11 @@ from gateway.urls import Urls
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _HIDDEN = "***"
+
+_REFUSALS: Mapping[Refusal, str] = {
+    "redelivery_over": "the delivery was delivered and is not kept whole any longer",
+    "endpoint_deleted": "the delivery's endpoint was deleted",
+}
 
 HINTS: Mapping[str, str] = {
     "delivered": "The receiver took it.",
@@ -122,8 +127,13 @@ class DeliveriesApi:
         await self._services.audit.record(
             request, principal, "delivery.redeliver", delivery.id, state=delivery.state
         )
-        if await self._services.deliveries.redeliver(delivery.id, ids.random_text(16)) is None:
-            raise _unknown()
+        match await self._services.deliveries.redeliver(delivery.id, ids.random_text(16)):
+            case None:
+                raise _unknown()
+            case "redelivery_over" | "endpoint_deleted" as refusal:
+                raise Problem(refusal, _REFUSALS[refusal])
+            case "pending" | "delivered" | "dead":
+                pass
         delivery = await self._find(request, principal)
         return json_response(self._document(delivery, principal), 202, _NO_STORE)
 
@@ -169,7 +179,7 @@ def delivery_document(
         "jobId": job_id,
         "jobType": delivery.tags.get("jobType"),
         "endpointId": delivery.endpoint,
-        "url": shown_url(ring.open(delivery.url, row=delivery.id).decode()),
+        "url": _url(delivery, ring),
         "headers": dict.fromkeys(headers, _HIDDEN),
         "state": delivery.state,
         "reason": delivery.reason,
@@ -186,6 +196,13 @@ def delivery_document(
             "job": urls.job(job_id) if isinstance(job_id, str) else None,
         },
     }
+
+
+def _url(delivery: Delivery, ring: KeyRing) -> str | None:
+    """Return where it goes, or went; None when not even the origin is known any longer."""
+    if delivery.url:
+        return shown_url(ring.open(delivery.url, row=delivery.id).decode())
+    return f"{delivery.origin}/{_HIDDEN}" if delivery.origin else None
 
 
 def attempt_document(record: Mapping[str, Any], *, with_answer: bool) -> dict[str, Any]:

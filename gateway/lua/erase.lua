@@ -11,7 +11,7 @@ local status = redis.call('HGET', key('j', id), 'status')
 if not status or status == 'pending' or status == 'processing' then return status end
 for _, name in ipairs({'delivery', 'notice', 'beginning'}) do
   local delivery = redis.call('HGET', key('j', id), name)
-  local ep = delivery and redis.call('HGET', key('d', delivery), 'ep')
+  local ep = delivery and fields_of(delivery, {'ep'})[1]
   if ep then
     unschedule(delivery, ep)
     exhume(delivery)

@@ -13,7 +13,7 @@ local SOON = 2 * 60 * 1000000
 -- When the results may go, given how the callback stands.
 local function may_go_at(delivery, expires_at, completed_at)
   if not delivery then return expires_at end
-  local d = redis.call('HMGET', key('d', delivery), 'state', 'endedAt')
+  local d = fields_of(delivery, {'state', 'endedAt'})
   if d[1] == 'pending' then return now + RECHECK end
   if not d[1] then
     d[2] = string.match(redis.call('GET', key('d', delivery, 'end')) or '', '%d+$') or completed_at + SOON

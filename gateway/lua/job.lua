@@ -1,5 +1,6 @@
 -- include: outbox
 -- include: delivery/gone
+-- include: delivery/packed
 -- include: space
 -- Fragment: a job's hash `j:<job>`, as `gateway/models.py` names its members, and besides:
 --   rev         rises with every change
@@ -80,7 +81,7 @@ end
 local function callback_state(id)
   local job = redis.call('HMGET', key('j', id), 'delivery', 'endpoint', 'urlHash')
   if job[1] then
-    local d = redis.call('HMGET', key('d', job[1]), 'state', 'reason', 'n', 'lastStatus', 'nextAt')
+    local d = fields_of(job[1], {'state', 'reason', 'n', 'lastStatus', 'nextAt'})
     -- One that left before its time left a note unless it was delivered at once; what is older has outlived its job.
     if not d[1] then d[1] = string.match(redis.call('GET', key('d', job[1], 'end')) or '', '^%l+') or 'delivered' end
     return d

@@ -8,7 +8,7 @@
 local found = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('notices'), '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))) do
   local job = redis.call('HMGET', key('j', id), 'completedAt', 'readAt', 'delivery', 'resultsFile')
-  local told = job[3] and not job[4] and redis.call('HGET', key('d', job[3]), 'state') == 'delivered'
+  local told = job[3] and not job[4] and fields_of(job[3], {'state'})[1] == 'delivered'
   if not job[1] or job[2] or told then
     redis.call('ZREM', key('notices'), id)
   else

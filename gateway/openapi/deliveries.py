@@ -62,7 +62,8 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
             tag=TAG,
             summary="Send a callback once more",
             text="A pending one is sent now; a dead or delivered one gets one more attempt, under"
-            " the same `webhook-id`.",
+            " the same `webhook-id`. A delivered one can be sent again for a day, or as long as the"
+            " gateway's settings say.",
             scope="operate",
             parameters=(_DELIVERY,),
             answers=(
@@ -70,7 +71,7 @@ def operations(examples: Examples) -> tuple[Operation, ...]:
                     202, "It is sent as soon as its endpoint allows.", DeliveryDocument, delivery
                 ),
             ),
-            problems=("not_found",),
+            problems=("not_found", "redelivery_over", "endpoint_deleted"),
         ),
     )
 

@@ -7,7 +7,7 @@ import json
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import aiohttp
@@ -45,6 +45,16 @@ class Api:
                 raise BenchError(f"a job was refused: {answer.status} {await answer.text()}")
             await answer.read()
 
+    async def submit_many(self, count: int, callback_url: str) -> None:
+        """Submit so many as fast as they are accepted."""
+        numbers = iter(range(count))
+
+        async def submitter() -> None:
+            for _ in numbers:
+                await self.submit(0.0, callback_url)
+
+        await asyncio.gather(*(submitter() for _ in range(_SUBMITTERS)))
+
 
 @asynccontextmanager
 async def api_alone(around: Surroundings) -> AsyncIterator[Api]:
@@ -74,11 +84,19 @@ async def api_alone(around: Surroundings) -> AsyncIterator[Api]:
 @asynccontextmanager
 async def whole_gateway(around: Surroundings) -> AsyncIterator[Api]:
     """Run every process of the gateway."""
-    async with api_alone(around) as api, AsyncExitStack() as stack:
+    async with api_alone(around) as api:
+        with workers(around):
+            yield api
+
+
+@contextmanager
+def workers(around: Surroundings) -> Iterator[None]:
+    """Run every process but the api."""
+    with ExitStack() as stack:
         for role in ("relay", "worker"):
             stack.enter_context(around.process(role, _role(role), **_JOBS))
         stack.enter_context(around.delivery(**_JOBS))
-        yield api
+        yield
 
 
 def _role(role: str) -> list[str]:

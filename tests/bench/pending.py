@@ -88,12 +88,12 @@ def _described(costs: Sequence[Cost]) -> dict[str, dict[str, float]]:
 
 async def _fill(bench: Bench, meter: _Meter, many: int) -> float:
     """Leave so many pending; return the bytes that each takes beyond its body."""
-    before = await meter.store_bytes()
+    before = await meter.around.kept_bytes()
     lots = max(1, many // _LOT)
     for number in range(lots):
         bench.progress.at("P6", f"{many:,} deliveries", 0.7 * number / lots)
         await meter.backlog.add(many // lots, meter.body)
-    return (await meter.store_bytes() - before) / many - len(meter.body)
+    return (await meter.around.kept_bytes() - before) / many - len(meter.body)
 
 
 @asynccontextmanager
@@ -153,10 +153,6 @@ class _Meter:
 
     def _used(self) -> tuple[float, float]:
         return processor_seconds(self.around.store_pid), processor_seconds(self.process.pid)
-
-    async def store_bytes(self) -> int:
-        info = await self.around.store.client.info("memory")
-        return int(info["used_memory"])
 
 
 def _cost(before: tuple[float, float], after: tuple[float, float], count: int) -> Cost:

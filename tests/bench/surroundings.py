@@ -66,6 +66,11 @@ class Surroundings:
         await self.store.client.bgrewriteaof()
         await self.settled()
 
+    async def kept_bytes(self) -> int:
+        """Return the bytes of what the durable store keeps, without those of its connections."""
+        info = await self.store.client.info("memory")
+        return int(info["used_memory"] - info["mem_clients_normal"] - info["mem_aof_buffer"])
+
     async def settled(self) -> None:
         """Wait until the store does not rewrite its file, which it does by itself as that grows."""
         await self.until(self._rewritten, "the store's file is not rewritten")

@@ -297,6 +297,10 @@ REFUSED = {
         "store.replica_wait_seconds: must not exceed half",
     ),
     "limits": ({"GATEWAY_DELIVERY_ENDPOINT_LIMIT_INITIAL": "65"}, "delivery.endpoint_limit_initi"),
+    "sent again for longer than kept": (
+        {"GATEWAY_DELIVERY_REDELIVERY_SECONDS": "259201"},
+        "delivery.redelivery_seconds: must not exceed delivery.delivered_retention_seconds",
+    ),
     "ringing": ({"GATEWAY_JOBS_RING_AGAIN_SECONDS": "61"}, "jobs.ring_again_seconds: must not"),
     "short key": (
         {"GATEWAY_SEALING_KEYS": "k1:AAAA"},

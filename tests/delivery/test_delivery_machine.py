@@ -47,6 +47,9 @@ ENDPOINTS = (
 
 PROCESSES = ("dp-a", "dp-b")
 HOST_LIMIT = 4
+PACKED_OVERHEAD = 256
+"""Bytes that a packed delivery counts for beside its value."""
+
 RETENTION = replace(DEFAULT_RETENTION, initial_limit=3, max_limit=5, host_limit=HOST_LIMIT)
 VERDICTS: tuple[Deliver | Retry | Bury, ...] = (
     Deliver(),
@@ -467,26 +470,30 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def shelf_adds_up(self, prefix: str, shelf: str) -> None:
         kind, _, tenant = shelf.partition(":")
-        members, total, bare = self.ask(
+        members, total, packed_until = self.ask(
             [
                 ("ZRANGE", f"{prefix}shelf:{shelf}", 0, -1, "WITHSCORES"),
                 ("HGET", f"{prefix}shelf:bytes", shelf),
-                ("HGET", f"{prefix}shelf:bare", shelf),
+                ("HGET", f"{prefix}shelf:packed", shelf),
             ]
         )
         counted = 0
         for member, score in zip(members[::2], members[1::2], strict=True):
             identifier, record, body = member.decode().rsplit(":", 2)
-            is_dressed = float(score) > float(bare or 0)
-            counted += int(record) + int(body) * is_dressed
-            kept, length = self.ask(
+            counted += int(record) + int(body)
+            kept, packed, length = self.ask(
                 [
                     ("HMGET", self.key(identifier, "d", identifier), "state", "tenant", "shelved"),
+                    ("HSTRLEN", self.key(identifier, "d", identifier), "packed"),
                     ("STRLEN", self.key(identifier, "d", identifier, "body")),
                 ]
             )
-            assert kept == [kind.encode(), tenant.encode(), f"{kind}:{record}:{body}".encode()]
-            assert length == int(body) * is_dressed
+            assert length == int(body)
+            if float(score) > float(packed_until or 0):
+                named = f"{kind}:{record}:{body}"
+                assert kept == [kind.encode(), tenant.encode(), named.encode()]
+            else:
+                assert (kept, PACKED_OVERHEAD + packed) == ([None] * 3, int(record))
         assert counted == int(total or 0)
 
     def host(self, endpoint: Registration) -> str:
@@ -571,20 +578,17 @@ class BoundedMachine(DeliveryMachine):
 
     def states(self) -> dict[str, str]:
         """Return the states of deliveries that there are."""
-        found = self.ask([("HGET", self.key(m.id, "d", m.id), "state") for m in self.messages])
-        return {
-            each.id: state.decode()
-            for each, state in zip(self.messages, found, strict=True)
-            if state is not None
-        }
+        found = [self.do(self.deliveries.read(each.id)) for each in self.messages]
+        return {each.id: each.state for each in found if each is not None}
 
     @invariant()
     def every_delivery_has_its_place(self) -> None:
-        """As ever, but that delivered ones may have lost their bodies."""
+        """As ever, but that delivered ones may be packed."""
         places = self.places()
         for each in self.messages:
-            state, claim, is_dead, life, body = self.ask(
+            packed, state, claim, is_dead, life, body = self.ask(
                 [
+                    ("HEXISTS", self.key(each.id, "d", each.id), "packed"),
                     ("HGET", self.key(each.id, "d", each.id), "state"),
                     ("HEXISTS", self.key(each.id, "d", each.id), "claim"),
                     ("ZSCORE", self.key(each.id, "dead"), each.id),
@@ -597,7 +601,8 @@ class BoundedMachine(DeliveryMachine):
             assert bool(claim) == (where == ["inflight"]), (each.id, where)
             assert (is_dead is not None) == (state == b"dead"), (each.id, state)
             assert (life == -1) == (state == b"pending"), (each.id, state, life)
-            assert body in {life, life - 1} or (state, body) == (b"delivered", -2), each.id
+            assert (state is None) == packed, (each.id, state)
+            assert body == -2 if packed else body in {life, life - 1}, (each.id, state, body)
         assert self.taken_down.isdisjoint(places)
 
     def everything_ends(self) -> None:

@@ -255,7 +255,7 @@ async def test_nothing_brings_a_deleted_endpoint_back_but_its_registration(
     before = await everything(store)
     assert await replay(deliveries, [dead]) == {dead: "endpoint_deleted"}
     for each in (dead, delivered):
-        assert await deliveries.redeliver(each, "wish") is None
+        assert await deliveries.redeliver(each, "wish") == "endpoint_deleted"
     assert await deliveries.pause_endpoint(endpoint.id) is None
     assert await deliveries.change_endpoint(endpoint.id, Change(rate=1.0)) is None
     with pytest.raises(KeyError):

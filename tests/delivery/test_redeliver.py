@@ -16,12 +16,16 @@ from delivery.bounds import DEFAULT_RETENTION
 from delivery.models import Bury, Claimed, Decision, Deliver, Delivery, Reason, Retry
 from delivery.store import DeliveryStore
 from tests.conftest import RunningStores
+from tests.delivery.packing import pack
 from tests.delivery.replaying import dead_letters, replay
 from tests.delivery.test_delivery_machine import DeliveryMachine, Picks, chosen
 from tests.delivery.test_store import claim, enqueue, over, wanted
 
 HOUR = 3600 * SECOND
 DAY = 86_400
+GONE = -2
+"""What a key that is not there has to live."""
+
 FAILURES = (Retry(delay=HOUR), Bury(reason="exhausted"), Bury(reason="gone"))
 
 
@@ -197,7 +201,7 @@ async def test_what_there_is_nothing_of(deliveries: DeliveryStore, store: Store)
     identifier = await end(deliveries, Deliver())
     key = f"{partition_prefix(partition_of(identifier))}d:{identifier}:body"
     await store.client.delete(key)
-    assert await deliveries.redeliver(identifier, "wish") is None
+    assert await deliveries.redeliver(identifier, "wish") == "redelivery_over"
 
 
 class RedeliverMachine(DeliveryMachine):
@@ -215,16 +219,34 @@ class RedeliverMachine(DeliveryMachine):
         for each in chosen(numbers, self.messages):
             before = self.do(self.deliveries.read(each.id))
             assert before is not None
-            assert self.do(self.deliveries.redeliver(each.id, str(self.wishes))) == before.state
-            self.delivered.discard(each.id)
+            said = self.do(self.deliveries.redeliver(each.id, str(self.wishes)))
+            if before.url:
+                assert said == before.state
+                self.delivered.discard(each.id)
+            else:
+                assert said == "redelivery_over"
+
+    @precondition(lambda self: self.messages)
+    @rule()
+    def pack(self) -> None:
+        def read() -> list[Delivery | None]:
+            return [self.do(self.deliveries.read(each.id)) for each in self.messages]
+
+        before = read()
+        self.do(pack(self.deliveries))
+        for was, now in zip(before, read(), strict=True):
+            assert was is not None
+            is_over = was.state == "delivered" and not was.is_manual
+            assert now == (replace(was, url=b"") if is_over else was)
 
     @invariant()
     def every_delivery_has_its_place(self) -> None:
         self.taken |= self.delivered
         places = self.places()
         for each in self.messages:
-            state, claim, manual, is_dead, *lives = self.ask(
+            packed, state, claim, manual, is_dead, *lives = self.ask(
                 [
+                    ("HEXISTS", self.key(each.id, "d", each.id), "packed"),
                     ("HGET", self.key(each.id, "d", each.id), "state"),
                     ("HEXISTS", self.key(each.id, "d", each.id), "claim"),
                     ("HEXISTS", self.key(each.id, "d", each.id), "manual"),
@@ -233,6 +255,9 @@ class RedeliverMachine(DeliveryMachine):
                     ("TTL", self.key(each.id, "d", each.id, "body")),
                 ]
             )
+            if packed:
+                assert lives[1] == GONE, (each.id, lives)
+                state = b"delivered"
             where = places.get(each.id, [])
             is_owed = state == b"pending" or bool(manual)
             assert not (state == b"pending" and manual), each.id

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -29,6 +29,7 @@ from delivery.store import DeliveryStore, Wanted
 from delivery.transport import AiohttpTransport, Gate
 from delivery.worker import DeliveryWorker, Pace
 from tests.delivery.conftest import Receiver, Script, StartReceiver
+from tests.delivery.packing import pack
 from tests.delivery.replaying import replay
 from tests.delivery.test_store import (
     POLICY,
@@ -224,6 +225,24 @@ async def test_many_new_hosts_all_get_what_they_are_owed(
         await deliveries.until(lambda: len(deliveries.ended) == 40)
     assert len(receiver.requests) == 40
     assert held.peak <= 8
+
+
+async def test_all_that_an_attempt_says_has_a_place_in_what_is_packed(
+    process: Process, deliveries: Watched, store: Store, start_receiver: StartReceiver
+) -> None:
+    receiver = await start_receiver(says(OK.replace(b"length: 0", b"length: 2") + b"ok"))
+    [identifier] = await owe(deliveries, receiver)
+    async with process.running(process.worker()):
+        await deliveries.until(lambda: bool(deliveries.ended))
+    before = await deliveries.read(identifier)
+    assert before is not None
+    assert {"at", "durationMs", "connectMs", "answer"} <= set(before.history[0])
+    await pack(deliveries)
+    after = await deliveries.read(identifier)
+    assert after == replace(before, url=b"")
+    name = f"{partition_prefix(partition_of(identifier))}d:{identifier}"
+    packed = await store.client.hget(name, "packed")
+    assert b"durationMs" not in cast("bytes", packed)
 
 
 async def test_new_hosts_that_hang_fill_a_quarter_over_all_partitions(

@@ -26,6 +26,7 @@ from delivery.outcomes import (
 from gateway.api.deliveries import HINTS, attempt_document, hint_of
 from gateway.auth import SCOPES, Scope
 from gateway.services import Services
+from tests.delivery.packing import pack
 from tests.delivery.test_store import claim, over, wanted
 from tests.gateway.conftest import PUBLIC_URL, Gateway
 from tests.gateway.jobs import assert_problem, submit
@@ -228,6 +229,42 @@ async def test_redelivering_one_that_ended_is_one_attempt(
     job = (await client.get(f"/v1/jobs/{job_id}")).json()
     assert job["callback"]["status"] == state
     assert await claim(services.deliveries, wanted(3)) == []
+
+
+async def test_one_that_can_be_sent_no_more(client: httpx.AsyncClient, services: Services) -> None:
+    job_id, delivery_id = await owe(client)
+    await attempt(services, delivery_id, Deliver(), outcome="delivered", answer="thanks")
+    path = f"/v1/deliveries/{delivery_id}"
+    before = (await client.get(path)).json()
+    job = (await client.get(f"/v1/jobs/{job_id}")).json()
+    await pack(services.deliveries)
+
+    after = (await client.get(path)).json()
+    assert after == {**before, "url": "http://127.0.0.1:9/***", "headers": {}}
+    assert (await client.get(f"/v1/jobs/{job_id}/deliveries")).json() == {"items": [after]}
+    assert (await client.get(f"/v1/jobs/{job_id}")).json() == job
+    [listed] = (await client.get("/v1/jobs")).json()["items"]
+    assert listed["callback"] == job["callback"]
+    assert job["callback"]["status"] == "delivered"
+    assert_problem(await client.post(f"{path}/redeliver"), "redelivery_over")
+    assert (await client.get(path)).json() == after
+
+    assert (await client.delete(f"/v1/jobs/{job_id}")).status_code == 204
+    assert_problem(await client.get(path), "not_found")
+    assert_problem(await client.post(f"{path}/redeliver"), "not_found")
+
+
+async def test_one_whose_endpoint_was_deleted(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    _, delivery_id = await owe(client)
+    await attempt(services, delivery_id, Deliver())
+    path = f"/v1/deliveries/{delivery_id}"
+    endpoint_id = (await client.get(path)).json()["endpointId"]
+    assert (await client.delete(f"/v1/endpoints/{endpoint_id}")).status_code == 204
+    assert_problem(await client.post(f"{path}/redeliver"), "endpoint_deleted")
+    await pack(services.deliveries)
+    assert (await client.get(path)).json()["url"] is None
 
 
 async def test_other_tenants(gateway: Gateway, client: httpx.AsyncClient) -> None:

@@ -12,11 +12,12 @@ import pytest
 
 from config.ids import new_id
 from config.store import Call, Store, load_script, partition_prefix
-from delivery.models import Bury
+from delivery.models import Bury, Deliver
 from delivery.rewrap import Sealed, rewrap, tally
 from delivery.sealing import KeyRing
 from gateway.app import create_app
 from gateway.rewrap import SEALED
+from tests.delivery.packing import pack
 from tests.delivery.test_store import claim, over, wanted
 from tests.gateway.conftest import SEALING, Gateway, MakeServices
 from tests.gateway.jobs import submit
@@ -113,6 +114,23 @@ async def test_after_it_the_old_key_is_not_needed(
         sent = (await client.get(f"/v1/deliveries/{delivery}")).json()
         assert sent["url"] == document["callback"]["url"]
         assert sent["headers"] == {"x-route": "***"}
+
+
+async def test_a_callback_that_can_be_sent_no_more_has_nothing_sealed(
+    make_services: MakeServices, store: Store
+) -> None:
+    services = make_services()
+    async with await Gateway(services, create_app(services)).client() as client:
+        _, delivery = await owe(client)
+    [given] = await claim(services.deliveries, wanted(1))
+    await services.deliveries.record([over(given, Deliver())])
+    assert sum((await tally(store, SEALED))["deliveries"].values()) == 2
+    await pack(services.deliveries)
+    assert (await tally(store, SEALED))["deliveries"] == {}
+    assert (await rewrap(store, RING, SEALED)).unreadable == 0
+    kept = await services.deliveries.read(delivery)
+    assert kept is not None
+    assert kept.state == "delivered"
 
 
 async def test_a_second_time_there_is_nothing_to_do(

@@ -21,6 +21,7 @@ from gateway.models import Callback, Job, StoredFile, Tombstone, View
 from gateway.outbox import Outbox
 from gateway.store import JobStore
 from gateway.work import Changed, End, Ended, Lost, Progress, Report, WorkStore
+from tests.delivery.packing import pack
 from tests.delivery.test_store import claim, over, wanted
 
 RING = KeyRing({"k1": bytes(32)})
@@ -431,6 +432,28 @@ async def test_results_outlive_a_callback_that_is_still_owed(
     life = {"tombstone_life": 3600 * SECOND, "after_callback": 3600 * SECOND, "at_most": 10}
     assert await outbox.expire(**life) == (False, [])
     assert (await read(jobs, job)).job.status == "completed"
+
+
+async def test_results_outlive_a_callback_that_can_be_sent_no_more(
+    jobs: JobStore, work: WorkStore, outbox: Outbox, deliveries: DeliveryStore, store: Store
+) -> None:
+    job = a_job(jobs)
+    await submit(jobs, job)
+    view = await claimed(work, job)
+    await work.finish(job.id, an_end(view, message=owed(job), expires_at=view.now - 1))
+    [given] = await claim(deliveries, wanted(1))
+    await deliveries.record([over(given, Deliver())])
+    name = f"{partition_prefix(partition_of(job.id))}notices"
+    await store.client.zadd(name, {job.id: 1})
+    await pack(deliveries)
+    # Its results came with it, so they are not about to go unread.
+    assert await outbox.notices(at_most=10) == []
+    assert await store.client.zcard(name) == 0
+    sent = await deliveries.read(given.id)
+    assert sent is not None
+    life = {"tombstone_life": HOUR, "at_most": 10}
+    assert await outbox.expire(**life, after_callback=HOUR) == (False, [])
+    assert (await read(jobs, job)).job.expires_at == (sent.ended_at or 0) + HOUR
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,17 @@ class DeliveryDocument(Answered):
     job_id: str | None
     job_type: str | None
     endpoint_id: str
-    url: Annotated[str, Field(description="Its query, if it has one, as `***`.")]
-    headers: Annotated[dict[str, str], Field(description="Custom ones; their values as `***`.")]
+    url: Annotated[
+        str | None,
+        Field(
+            description="Its query, if it has one, as `***`; all but its origin when it was"
+            " delivered and can be sent no more."
+        ),
+    ]
+    headers: Annotated[
+        dict[str, str],
+        Field(description="Custom ones, as long as it can be sent; their values as `***`."),
+    ]
     state: State
     reason: Annotated[Reason | None, Field(description="Why it is dead.")]
     created_at: Instant
