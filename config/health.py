@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from config.clock import Clock
-from config.store import META_PREFIX, Call, Store, StoreError, load_script
+from config.errors import StoreError
+from config.scripts import META_PREFIX, Call, load_script
+from config.store import Store
 
 STALLED_SECONDS: Final = 60.0
 """A loop has stalled that has not turned for this long and for what the store may take besides."""

@@ -22,7 +22,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from config.clock import Clock
-from config.store import Outcome, Store, StoreError
+from config.errors import StoreError
+from config.store import Outcome, Store
 
 _log = logging.getLogger("config.metrics")
 

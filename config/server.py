@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from config.clock import SECOND, Clock
-from config.store import ScriptFailed, Store
+from config.errors import ScriptFailed
+from config.store import Store
 
 _REPLICA: Final = re.compile(r"slave\d+")
 _LAG_SECONDS: Final = 3

@@ -1,52 +1,27 @@
-"""The connection to a store and the scripts that run in it.
-
-A store's every change is one Lua script, kept as `lua/<transition>.lua` in the package that owns
-the transition. A line `-- include: <name>` is replaced by the fragment `lua/<name>.lua` of that
-package, or of another by `-- include: <package>/<name>`; a fragment is included once however often
-it is named.
+"""The connection to a store, in which scripts run.
 
 What a script changed counts once it is kept: by the server that answered, or, where the store was
 connected to with `replica_wait`, by one more that follows it. A script that says of itself that it
-does not write (`no-writes` in its first line, which the server enforces) waits for nobody.
-
-Errors:
-    StoreError: the root.
-        StoreUnavailable: no answer, or no replica that follows; the script may have run, so ask
-            again with the same arguments.
-        StoreFull: the store is at its memory limit and refused an admission; nothing was written.
-        ScriptFailed: the script raised; a fault in our code or a wrong key's content.
-        PartitionsDiffer: the store was made with another number of partitions.
+does not write (`no-writes` in its first line, which the server enforces) waits for nobody. What may
+go wrong is in `errors`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from math import ceil
 from typing import Any, Literal, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.client import Pipeline, PubSub
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
-    BusyLoadingError,
-    ClusterDownError,
-    ConnectionError,
     NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
-    ResponseError,
-    TimeoutError,
-    TryAgainError,
 )
 from tenacity import (
     AsyncRetrying,
@@ -55,97 +30,14 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from config.errors import StoreError, StoreFull, StoreUnavailable, translated
+from config.scripts import Argument, Call, load_script
 from config.sections import SENTINEL_SCHEMES
 from config.sentinels import sentinel_pool
-
-Argument = str | bytes | int | float
+from config.subscription import Subscription
 
 Outcome = Literal["answered", "unavailable", "full", "failed"]
 """What came of a call, for those who count them: an answer, or one of the errors."""
-
-_READER = re.compile(r"#!lua flags=(?:[a-z-]+,)*no-writes\b")
-_INCLUDE = re.compile(r"^-- include: (?:(?P<package>\w+)/)?(?P<name>\w+)\n", re.MULTILINE)
-
-
-class StoreError(Exception):
-    """The store did not do what was asked."""
-
-
-class StoreUnavailable(StoreError):
-    """No usable answer: whether the script ran is unknown, and asking again is safe."""
-
-
-class StoreFull(StoreError):
-    """The memory limit is reached: an admission was refused and nothing was written."""
-
-
-class ScriptFailed(StoreError):
-    """The script itself raised."""
-
-
-class PartitionsDiffer(StoreError):
-    """The store was made with another number of partitions than the settings ask for."""
-
-    def __init__(self, *, kept: int, asked: int) -> None:
-        super().__init__(
-            f"store.partitions is {asked}, but this store was made with {kept}: "
-            f"set it to {kept}, or start with an empty store"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """One transition, ready to be run by its digest.
-
-    Attributes:
-        name: the package and the file.
-        source: of it and of what it includes.
-        sha: SHA-1 of the source, by which the server knows it.
-        writes: whether it may change something.
-    """
-
-    name: str
-    source: str
-    sha: str
-    writes: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A script with the partition it runs in and its arguments."""
-
-    script: Script
-    prefix: str
-    args: Sequence[Argument]
-
-
-@cache
-def load_script(package: str, name: str) -> Script:
-    """Return the script `lua/<name>.lua` of `package`, its includes resolved.
-
-    Raises:
-        FileNotFoundError: there is no such script or fragment.
-    """
-    source = _assemble(package, name, set())
-    return Script(
-        name=f"{package}/{name}",
-        source=source,
-        sha=hashlib.sha1(source.encode()).hexdigest(),  # noqa: S324
-        writes=_READER.match(source) is None,
-    )
-
-
-def _assemble(package: str, name: str, seen: set[tuple[str, str]]) -> str:
-    text = resources.files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")
-
-    def include(match: re.Match[str]) -> str:
-        fragment = (match["package"] or package, match["name"])
-        if fragment in seen:
-            return ""
-        seen.add(fragment)
-        return _assemble(*fragment, seen)
-
-    return _INCLUDE.sub(include, text)
 
 
 def _await_replica(pipe: Pipeline, wait: float, prefix: str) -> None:
@@ -164,23 +56,6 @@ def _raise_first(replies: Iterable[object]) -> None:
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
-
-
-def partition_prefix(partition: int) -> str:
-    """Return what every key of `partition` begins with; its hash tag keeps them in one slot."""
-    return f"gw:{{p{partition:02d}}}:"
-
-
-def pairs(flat: Iterable[bytes]) -> dict[str, bytes]:
-    """Return a hash from the flat list of names and values that a script replies with."""
-    names = iter(flat)
-    return {name.decode(): value for name, value in zip(names, names, strict=True)}
-
-
-META_PREFIX = "gw:{meta}:"
-"""What the few keys begin with that belong to no partition."""
-
-_PARTITIONS = f"{META_PREFIX}partitions"
 
 
 class Store:
@@ -214,7 +89,7 @@ class Store:
         """Run one script and return its reply (bytes, integers and lists of them).
 
         Raises:
-            StoreUnavailable, StoreFull, ScriptFailed: see the module.
+            StoreUnavailable, StoreFull, ScriptFailed: see `errors`.
         """
         async with self._bounded(call.script.name):
             if self._wait_after([call]) is not None:
@@ -248,7 +123,7 @@ class Store:
         began = time.monotonic()
         outcome: Outcome | None = None
         try:
-            with _translated(step):
+            with translated(step):
                 async with asyncio.timeout(self._deadline):
                     yield
             outcome = "answered"
@@ -388,7 +263,7 @@ class Store:
             retry=retry_if_exception_type((RedisError, OSError)),
             reraise=True,
         )
-        with _translated("PING"):
+        with translated("PING"):
             async with asyncio.timeout(patience):
                 await waiting(self._ping)
 
@@ -398,80 +273,6 @@ class Store:
     async def close(self) -> None:
         """Close every connection."""
         await self._client.aclose()
-
-
-class Subscription:
-    """Channels listened to over one connection; iterating gives the channel of each message."""
-
-    def __init__(self, pubsub: PubSub) -> None:
-        self._pubsub = pubsub
-
-    async def add(self, *channels: str) -> None:
-        """Listen to more channels.
-
-        Raises:
-            StoreUnavailable: the connection is gone.
-        """
-        with _translated("SUBSCRIBE"):
-            await self._pubsub.subscribe(*channels)
-
-    async def drop(self, *channels: str) -> None:
-        """Listen to these channels no longer.
-
-        Raises:
-            StoreUnavailable: the connection is gone.
-        """
-        with _translated("UNSUBSCRIBE"):
-            await self._pubsub.unsubscribe(*channels)
-
-    async def __aiter__(self) -> AsyncIterator[str]:
-        """Yield the channel of each message, for ever."""
-        silent = 0
-        while True:
-            with _translated("SUBSCRIBE"):
-                message = await self._pubsub.get_message(timeout=_LISTEN)
-                if message is None:
-                    # Nothing may have happened, or the connection is gone and nobody said so.
-                    silent += 1
-                    if silent > 1:
-                        raise StoreUnavailable("SUBSCRIBE: the store fell silent")
-                    await self._pubsub.ping()
-                    continue
-            silent = 0
-            if message["type"] in {"subscribe", "message"}:
-                yield message["channel"].decode()
-
-
-_LISTEN = 30.0
-"""Seconds that one read of a subscription waits."""
-
-
-async def agree_on_partitions(store: Store, partitions: int) -> None:
-    """Write the number of partitions into a new store, or demand that it is the one written there.
-
-    Every identifier names its partition, so another number would look for objects where they are
-    not.
-
-    Raises:
-        PartitionsDiffer: the store was made with another number.
-        StoreUnavailable: no answer.
-    """
-    with _translated("SET"):
-        await store.client.set(_PARTITIONS, partitions, nx=True)
-    kept = await kept_partitions(store)
-    if kept is not None and kept != partitions:
-        raise PartitionsDiffer(kept=kept, asked=partitions)
-
-
-async def kept_partitions(store: Store) -> int | None:
-    """Return the number of partitions that the store was made with; None for a new one.
-
-    Raises:
-        StoreUnavailable: no answer.
-    """
-    with _translated("GET"):
-        kept = await store.client.get(_PARTITIONS)
-    return None if kept is None else int(kept)
 
 
 def connect(
@@ -503,38 +304,3 @@ def connect(
 
 _TIMEOUTS_A_CALL = 2
 """How many silences a call outlasts: one to notice, one more to ask again."""
-
-
-class _translated:  # noqa: N801
-    """Turns the driver's errors into ours, once, where they leave this module."""
-
-    def __init__(self, step: str) -> None:
-        self._step = step
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        match error:
-            case OutOfMemoryError():
-                raise StoreFull(self._step) from error
-            case ResponseError() if str(error).startswith("OOM"):
-                raise StoreFull(self._step) from error
-            case BusyLoadingError() | ConnectionError() | TimeoutError() | OSError():
-                reason = str(error) or "no answer in time"
-                raise StoreUnavailable(f"{self._step}: {reason}") from error
-            case ReadOnlyError() | ClusterDownError() | TryAgainError():
-                raise StoreUnavailable(f"{self._step}: {error}") from error
-            case ResponseError() if str(error).startswith(_PASSING):
-                raise StoreUnavailable(f"{self._step}: {error}") from error
-            case RedisError():
-                raise ScriptFailed(f"{self._step}: {error}") from error
-            case _:
-                return
-
-
-_PASSING = ("BUSY", "NOREPLICAS", "MISCONF", "UNBLOCKED", "WAIT cannot")
-"""Refusals that pass, and that the driver has no class for.
-
-The last two are of a server that became a replica while somebody waited, or was about to.
-"""

@@ -11,10 +11,10 @@ import sys
 import uvloop
 
 from config import log
+from config.errors import StoreError
 from config.parent import watch_parent
 from config.ports import AdminPortError
 from config.settings import SettingsError, environment, load_settings
-from config.store import StoreError
 from delivery.errors import DeliveryError
 from delivery.process import run
 

@@ -11,9 +11,10 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from config.clock import SECOND
+from config.partitions import agree_on_partitions
 from config.release import PRODUCT, release
 from config.settings import Settings
-from config.store import Store, agree_on_partitions, connect
+from config.store import Store, connect
 from delivery.bounds import Retention
 from delivery.egress import LOCALHOST, Policy
 from delivery.proxy import Proxy

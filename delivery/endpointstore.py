@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from config.ids import partition_of
-from config.store import Call, Store, load_script, pairs, partition_prefix
+from config.scripts import Call, load_script, pairs, partition_prefix
+from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION, Retention
 from delivery.endpoints import (
     MAX_DISABLED_URLS,

@@ -12,7 +12,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from config.clock import SECOND, Clock
 from config.metrics import LONG, SHORT, StoreNumbers
-from config.store import Argument, Call, Store, load_script, pairs, partition_prefix
+from config.scripts import Argument, Call, load_script, pairs, partition_prefix
+from config.store import Store
 from delivery.bounds import Cause, Kind
 from delivery.models import Attempted, Claimed, Deliver, Reason
 from delivery.mover import KIND

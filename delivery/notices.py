@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from config.clock import rfc3339
+from config.errors import StoreError
 from config.ids import derived_id, partition_of, random_float
+from config.scripts import Call, load_script, partition_prefix
 from config.sections import OperatorSettings
-from config.store import Call, Store, StoreError, load_script, partition_prefix
+from config.store import Store
 from delivery.egress import Destination, Policy, parse_destination
 from delivery.endpoints import Registration, register, url_hash
 from delivery.errors import DeliveryError, DestinationRefused, TooManyEndpoints

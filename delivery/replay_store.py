@@ -14,7 +14,8 @@ from typing import Any, Literal, cast
 
 from config.clock import SECOND, StoreClock
 from config.ids import partition_of
-from config.store import Argument, Call, Store, load_script, pairs, partition_prefix
+from config.scripts import Argument, Call, load_script, pairs, partition_prefix
+from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION, Retention
 from delivery.replay_records import decode_part, decode_replay, encode_definition
 from delivery.replay_steps import Batch

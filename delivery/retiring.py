@@ -11,8 +11,8 @@ import asyncio
 import logging
 
 from config.clock import Clock
+from config.errors import StoreError
 from config.ids import random_float
-from config.store import StoreError
 from delivery.bounds import Bound
 from delivery.metrics import DeliveryMetrics
 from delivery.store import DeliveryStore

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from config.store import Argument, Call, Store, load_script, partition_prefix
+from config.scripts import Argument, Call, load_script, partition_prefix
+from config.store import Store
 from delivery.endpoints import SECRET_FIELDS
 from delivery.errors import SealError
 from delivery.sealing import KeyRing

@@ -14,8 +14,10 @@ from itertools import count
 from typing import Any, assert_never
 
 from config.clock import SECOND, StoreClock
+from config.errors import StoreError
 from config.ids import random_float, random_text
-from config.store import Store, StoreError, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.errors import DestinationRefused, SealError, TooManyEndpoints
 from delivery.mover import Mover
 from delivery.replay_steps import (

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from config.ids import partition_of
-from config.store import Call, pairs
+from config.scripts import Call, pairs
 from delivery.bounds import Retired, decode_retired
 from delivery.endpoints import SECRET_FIELDS
 from delivery.endpointstore import EndpointStore

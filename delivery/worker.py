@@ -20,8 +20,10 @@ from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_af
 from tenacity.wait import wait_random_exponential
 
 from config.clock import SECOND, StoreClock
+from config.errors import StoreError, StoreUnavailable
 from config.ids import random_float, random_text
-from config.store import Store, StoreError, StoreUnavailable, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from config.tasks import background, cancel_all
 from delivery.attempt import Rules, Sends, attempt, faulted, interrupted
 from delivery.metrics import DeliveryMetrics

@@ -17,9 +17,9 @@ from dramatiq import Broker, Middleware
 from dramatiq import Worker as Consumers
 
 from config import log
+from config.errors import StoreError
 from config.parent import watch_parent
 from config.settings import environment, load_settings
-from config.store import StoreError
 from gateway.broker import ACTOR, QUEUE, make_broker
 from gateway.run import end_overtime, run_job
 from gateway.worker import Worker

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from config.clock import Clock
+from config.errors import StoreError
 from config.settings import Settings
-from config.store import StoreError
 from gateway.problems import Problem
 from gateway.store import JobStore
 

@@ -20,11 +20,11 @@ from starlette.types import ASGIApp, Scope
 from websockets.http11 import Request as HandshakeRequest
 
 from config.admin import admin_port
+from config.errors import StoreFull, StoreUnavailable
 from config.health import Health
 from config.metrics import Page
 from config.sections import ApiSettings
 from config.settings import Settings
-from config.store import StoreFull, StoreUnavailable
 from config.tasks import background, cancel_all
 from config.tracing import open_tracer
 from delivery.configure import cancelled_by_signals, wait_for_store

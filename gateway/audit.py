@@ -20,8 +20,9 @@ from starlette.requests import HTTPConnection
 
 from config import ids
 from config.clock import SECOND, Clock
+from config.scripts import META_PREFIX, Argument, Call, load_script
 from config.sections import ApiSettings
-from config.store import META_PREFIX, Argument, Call, Store, load_script
+from config.store import Store
 from gateway.auth import DEFAULT_TENANT, Principal
 from gateway.listing import Place
 from gateway.middleware import current_request_id

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from config.ids import is_id, partition_of
-from config.store import pairs
+from config.scripts import pairs
 from gateway.models import StoredFile
 from gateway.transitions import Transitions
 

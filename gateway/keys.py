@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from config.store import META_PREFIX, Argument, Call, Store, load_script, pairs
+from config.scripts import META_PREFIX, Argument, Call, load_script, pairs
+from config.store import Store
 from gateway.auth import ApiKey
 
 Place = tuple[int, str]

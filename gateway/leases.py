@@ -15,8 +15,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from config.clock import SECOND, Clock
+from config.errors import StoreError
 from config.ids import partition_of, random_float, random_text
-from config.store import Store, StoreError, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from gateway.models import Job, writable
 from gateway.work import Report, WorkStore
 

@@ -11,7 +11,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from config.clock import SECOND, Clock
 from config.metrics import LONG, StoreNumbers
-from config.store import Call, Store, load_script, pairs, partition_prefix
+from config.scripts import Call, load_script, pairs, partition_prefix
+from config.store import Store
 from delivery.metrics import denied_destinations
 from gateway.models import Priority, Status
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from config.clock import SECOND
 from config.ids import partition_of
-from config.store import pairs
+from config.scripts import pairs
 from delivery.models import Message
 from gateway.models import View
 from gateway.transitions import Transitions

@@ -19,9 +19,11 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.clock import SECOND, Clock
+from config.errors import StoreError
+from config.scripts import Call, load_script
 from config.sections import ApiSettings
 from config.settings import Settings
-from config.store import Call, Store, StoreError, connect, load_script
+from config.store import Store, connect
 from gateway.access import Access
 from gateway.middleware import Refuse
 from gateway.problems import Problem

@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable
 from dramatiq.brokers.redis import RedisBroker
 
 from config.clock import SECOND
+from config.errors import StoreError
 from config.ids import random_float
-from config.store import StoreError, partition_prefix
+from config.scripts import partition_prefix
 from config.tasks import background, cancel_all
 from delivery.runner import ReplayRunner
 from gateway.artifacts import ArtifactError, file_prefix, job_prefix

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from config import ids
 from config.clock import Clock
-from config.store import StoreFull
+from config.errors import StoreFull
 from delivery.egress import Policy
 from delivery.endpoints import Registration, register
 from delivery.errors import TooManyEndpoints

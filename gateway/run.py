@@ -17,8 +17,8 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
 from config.clock import rfc3339
+from config.errors import StoreFull, StoreUnavailable
 from config.ids import random_float
-from config.store import StoreFull, StoreUnavailable
 from delivery.metrics import DENIED
 from delivery.models import Message
 from gateway.artifacts import job_prefix

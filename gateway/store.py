@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from config.clock import SECOND
 from config.ids import choose_partition, partition_of
-from config.store import Argument
+from config.scripts import Argument
 from delivery.endpoints import Registration
 from delivery.errors import TooManyEndpoints
 from gateway.listing import SCAN, Part, Query

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from config.clock import SECOND, Clock
+from config.errors import StoreFull, StoreUnavailable
 from config.settings import Settings
-from config.store import StoreFull, StoreUnavailable
 from delivery.endpoints import Registration, url_hash
 from delivery.errors import TooManyEndpoints
 from delivery.sealing import KeyRing

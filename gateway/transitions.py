@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 from config.clock import StoreClock
-from config.store import META_PREFIX, Argument, Call, Store, load_script, pairs, partition_prefix
+from config.scripts import META_PREFIX, Argument, Call, load_script, pairs, partition_prefix
+from config.store import Store
 from delivery.bounds import Retention
 from gateway.models import CallbackState, View, decode_fields
 

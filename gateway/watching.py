@@ -15,8 +15,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Generic, TypeVar
 
+from config.errors import StoreError
 from config.ids import partition_of, random_float
-from config.store import Store, StoreError, Subscription, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
+from config.subscription import Subscription
 from config.tasks import cancel_all
 from gateway.errors import GatewayError
 from gateway.problems import Problem

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from config.ids import partition_of
-from config.store import Argument
+from config.scripts import Argument
 from delivery.models import Message
 from gateway.models import Status, StoredFile, View, compact, encode_files, total_size
 from gateway.transitions import Transitions

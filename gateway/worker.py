@@ -20,8 +20,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from config.clock import SystemClock
+from config.errors import StoreError
 from config.settings import Settings
-from config.store import StoreError
 from config.tasks import background, cancel_all
 from config.tracing import open_tracer
 from delivery.configure import wait_for_store

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from config.clock import SECOND
+from config.errors import StoreError
 from config.ids import random_float
-from config.store import StoreError
 from delivery.configure import policy_of
 from gateway.access import Access
 from gateway.admission import Admission

@@ -14,7 +14,7 @@ from typing import Any, Never, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope
 
-from config.store import StoreError
+from config.errors import StoreError
 from config.tasks import cancel_all
 from gateway.answers import Answers
 from gateway.models import Job, Tombstone, View, compact

@@ -13,9 +13,11 @@ from urllib.parse import unquote, urlsplit
 from prometheus_client import CollectorRegistry
 
 from config.clock import StoreClock, SystemClock
+from config.errors import StoreError, StoreUnavailable
+from config.partitions import kept_partitions
 from config.server import Server, read_server
 from config.settings import Settings
-from config.store import Store, StoreError, StoreUnavailable, connect, kept_partitions
+from config.store import Store, connect
 from delivery.configure import connect_store, delivery_store, key_ring
 from delivery.errors import SealError
 from delivery.metrics import delivery_numbers

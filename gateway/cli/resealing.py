@@ -6,8 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from config.clock import StoreClock, SystemClock
+from config.partitions import kept_partitions
 from config.settings import Settings, load_settings
-from config.store import Store, kept_partitions
+from config.store import Store
 from delivery.configure import connect_store, key_ring
 from delivery.rewrap import Rewrapped, Tally, rewrap, tally
 from delivery.sealing import KeyRing

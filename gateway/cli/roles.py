@@ -54,10 +54,10 @@ def delivery() -> int:
 
 def _run(role: str, run: Callable[[Settings], int]) -> int:
     from config import log
+    from config.errors import StoreError
     from config.parent import watch_parent
     from config.ports import AdminPortError
     from config.settings import SettingsError, environment, load_settings
-    from config.store import StoreError
     from delivery.errors import DeliveryError
     from gateway.errors import GatewayError
 

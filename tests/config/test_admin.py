@@ -13,11 +13,13 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.admin import admin_port
+from config.errors import StoreUnavailable
 from config.health import STALLED_SECONDS, Health
 from config.metrics import Page, StoreNumbers, make_registry, watch_store
 from config.ports import AdminPortError, open_listener
+from config.scripts import META_PREFIX
 from config.sections import AdminSettings
-from config.store import META_PREFIX, Store, StoreUnavailable, connect
+from config.store import Store, connect
 
 
 class Clock:

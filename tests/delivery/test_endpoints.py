@@ -8,7 +8,8 @@ from itertools import count, islice
 import pytest
 
 from config.ids import partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.endpoints import MAX_DISABLED_URLS, Change, Endpoint, Registration, disabled_url
 from delivery.errors import SealError, TooManyEndpoints

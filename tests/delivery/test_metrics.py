@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from config.clock import SECOND, StoreClock, SystemClock
 from config.ids import partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.attempt import Rules
 from delivery.egress import parse_destination
 from delivery.endpoints import register

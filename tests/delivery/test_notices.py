@@ -10,8 +10,9 @@ import pytest
 
 from config.clock import rfc3339
 from config.ids import partition_of
+from config.scripts import partition_prefix
 from config.sections import OperatorSettings
-from config.store import Store, partition_prefix
+from config.store import Store
 from delivery.egress import Policy
 from delivery.models import Attempted, Bury, Claimed, Retry
 from delivery.notices import Notices, Operator, OperatorUnusable, operator_of

@@ -11,7 +11,8 @@ import pytest
 
 from config.clock import SECOND
 from config.ids import partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.models import Bury, Claimed, Deliver, Delivery, Retry
 from delivery.store import DeliveryStore
 from tests.delivery.packing import pack

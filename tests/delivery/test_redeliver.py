@@ -11,7 +11,8 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 from config.clock import SECOND
 from config.ids import new_id, partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.models import Bury, Claimed, Decision, Deliver, Delivery, Reason, Retry
 from delivery.store import DeliveryStore

@@ -19,7 +19,8 @@ from hypothesis.stateful import (
 )
 
 from config.ids import new_id, partition_of
-from config.store import connect, partition_prefix
+from config.scripts import partition_prefix
+from config.store import connect
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.letters import Filter
 from delivery.models import Bury, Deliver, Retry

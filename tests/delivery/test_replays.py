@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from config.clock import SECOND, StoreClock, SystemClock
 from config.ids import derived_id, new_id, partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.deadletters import PAGE
 from delivery.egress import Policy, parse_destination

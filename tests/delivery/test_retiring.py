@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from config.clock import SECOND, SystemClock
 from config.ids import partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION, Bound, Cause, Kind, Retention, Retired
 from delivery.metrics import DeliveryMetrics
 from delivery.models import Bury, Deliver

@@ -10,7 +10,8 @@ import pytest
 
 from config.clock import SECOND
 from config.ids import partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.endpoints import Change, Registration
 from delivery.models import Bury, Claimed, Deliver, Retry

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.ids import new_id, partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.models import Claimed, Trigger
 from delivery.slots import Shares, Slots
 from delivery.store import DeliveryStore

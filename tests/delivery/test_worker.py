@@ -14,8 +14,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from config.clock import SECOND, StoreClock, SystemClock
+from config.errors import StoreUnavailable
 from config.ids import partition_of
-from config.store import Store, StoreUnavailable, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.attempt import Rules
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.egress import parse_destination

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.store import META_PREFIX
+from config.scripts import META_PREFIX
 from tests.faults.faulty_types import lines
 from tests.processes import eventually
 from tests.running import Gateway

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from pytest_httpserver import HTTPServer
 
-from config.store import partition_prefix
+from config.scripts import partition_prefix
 from tests.faults.records import FAULTY, Record, await_workers, count
 from tests.processes import eventually
 from tests.replicas import Node, Pair, pair

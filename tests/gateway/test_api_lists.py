@@ -9,7 +9,8 @@ import pytest
 
 from config.clock import SECOND
 from config.ids import partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from gateway import store as gateway_store
 from gateway.models import Status
 from gateway.services import Services

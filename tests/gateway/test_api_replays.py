@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from config.ids import new_id, partition_of
-from config.store import partition_prefix
+from config.scripts import partition_prefix
 from delivery.configure import policy_of
 from delivery.models import Bury, Reason
 from delivery.mover import DeliveryMover

@@ -13,8 +13,10 @@ import httpx
 import pytest
 
 from config.clock import SECOND
+from config.errors import StoreUnavailable
 from config.log import JsonFormatter
-from config.store import META_PREFIX, Call, Store, StoreUnavailable, load_script
+from config.scripts import META_PREFIX, Call, load_script
+from config.store import Store
 from gateway.app import create_app
 from gateway.audit import BESIDE_THE_STORE
 from gateway.auth import DEFAULT_TENANT, SCOPES

@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 
 from config.clock import StoreClock, SystemClock
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.bounds import Retention
 from gateway.leases import Held, Leases
 from gateway.models import Job

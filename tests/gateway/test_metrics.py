@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from config.clock import SECOND, SystemClock
 from config.ids import partition_of
+from config.scripts import partition_prefix
 from config.settings import environment
-from config.store import Store, partition_prefix
+from config.store import Store
 from gateway.metrics import JobMetrics, job_numbers
 from gateway.services import Services
 from tests.conftest import RunningStores

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from config.ids import new_id
-from config.store import Call, Store, load_script, partition_prefix
+from config.scripts import Call, load_script, partition_prefix
+from config.store import Store
 from delivery.models import Bury, Deliver
 from delivery.rewrap import Sealed, rewrap, tally
 from delivery.sealing import KeyRing

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from config.clock import SECOND, StoreClock, SystemClock
+from config.errors import StoreFull
 from config.ids import choose_partition, derived_id, new_id, partition_of
-from config.store import Store, StoreFull, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from delivery.bounds import Retention
 from delivery.egress import Policy, parse_destination
 from delivery.endpoints import Registration, register, url_hash

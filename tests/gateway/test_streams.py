@@ -17,7 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from config.clock import SECOND
 from config.ids import new_id, partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from gateway.api.eventstream import event_names, last_event_id
 from gateway.models import Job, View
 from tests.gateway.jobs import ECHO

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from config.clock import SECOND
+from config.errors import StoreFull
 from config.ids import partition_of
-from config.store import Store, StoreFull, connect
+from config.store import Store, connect
 from gateway.artifacts import ArtifactError
 from gateway.auth import SCOPES, Principal
 from gateway.drafts import Draft, Drafter

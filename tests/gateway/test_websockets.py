@@ -10,7 +10,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from config.ids import new_id, partition_of
-from config.store import Store, partition_prefix
+from config.scripts import partition_prefix
+from config.store import Store
 from gateway.api.streams import origin_allowed
 from gateway.auth import SCOPES
 from tests.gateway.served import BEARER, Serve, Served, made_key, revoke

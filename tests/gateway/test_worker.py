@@ -15,8 +15,8 @@ from redis import Redis
 
 from config.clock import SECOND
 from config.ids import derived_id, new_id
+from config.scripts import partition_prefix
 from config.settings import load_settings
-from config.store import partition_prefix
 from delivery.egress import Policy, parse_destination
 from delivery.endpoints import Registration, register
 from gateway.models import Callback, Job, Tombstone, View

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from pytest_httpserver import HTTPServer
 
+from config.partitions import agree_on_partitions
 from config.settings import environment
-from config.store import Store, agree_on_partitions
+from config.store import Store
 from tests.conftest import RunningStores
 from tests.gateway.cli.conftest import Cli
 from tests.processes import eventually

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from config.clock import SystemClock
+from config.partitions import agree_on_partitions
 from config.settings import environment, load_settings
-from config.store import Store, agree_on_partitions, connect
+from config.store import Store, connect
 from delivery.egress import Policy, parse_destination
 from delivery.endpoints import register
 from delivery.sealing import KeyRing
