@@ -49,7 +49,21 @@ def watch_parent(
     if not text:
         return False
     wait = _reparented if _is_spawned() else _pipe_closed(text)
+    _leave_after(wait, grace_seconds, at_last)
+    return True
 
+
+def watch_forker(*, grace_seconds: float = GRACE_SECONDS) -> None:
+    """Start to watch the process that forked this one, and leave with it as with a parent.
+
+    It may be killed by itself, and what starts it anew would then have both.
+    """
+    _leave_after(_reparented, grace_seconds, None)
+
+
+def _leave_after(
+    wait: Callable[[], None], grace_seconds: float, at_last: Callable[[], None] | None
+) -> None:
     def watch() -> None:
         wait()
         _log.warning("process.parent_gone")
@@ -59,8 +73,20 @@ def watch_parent(
             at_last()
         os._exit(1)
 
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-    return True
+    start_deaf(watch, "parent-watch")
+
+
+def start_deaf(run: Callable[[], None], name: str) -> None:
+    """Start a daemon thread that hears no signals.
+
+    They are for the main thread, which may hold them back for a while: a signal that another thread
+    hears meanwhile ends the process all the same.
+    """
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
 
 
 def _is_spawned() -> bool:

@@ -18,7 +18,7 @@ from dramatiq import Worker as Consumers
 
 from config import log
 from config.errors import StoreError
-from config.parent import watch_parent
+from config.parent import watch_forker, watch_parent
 from config.settings import environment, load_settings
 from gateway.broker import ACTOR, QUEUE, make_broker
 from gateway.run import end_overtime, run_job
@@ -91,6 +91,7 @@ def set_up() -> None:
     """
     log.configure("worker")
     watch_parent()
+    watch_forker()
     settings = load_settings(environment())
     worker = Worker(settings, lambda held: end_overtime(held, worker))
     broker = make_broker(settings, [_Life(worker)])

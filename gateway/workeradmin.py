@@ -16,12 +16,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from config import log
-from config.parent import PARENT_FD, watch_parent
+from config.parent import PARENT_FD, start_deaf, watch_parent
 from config.ports import open_listener
 from config.settings import Settings, environment, load_settings
 from config.sharedfiles import FOLDER, shared_folder
@@ -57,9 +58,7 @@ def worker_admin(settings: Settings) -> Iterator[None]:
             # Held by nobody else, so that connections are refused once it is gone.
             listener.close()
             stopping = threading.Event()
-            threading.Thread(
-                target=_watch, args=(process, stopping), name="admin-watch", daemon=True
-            ).start()
+            start_deaf(partial(_watch, process, stopping), "admin-watch")
             try:
                 yield
             finally:

@@ -46,8 +46,10 @@ class Gateway:
     def kill(self, role: str) -> None:
         """End the process of `role` and those it started, as a crash would; await the next."""
         pid = self.pid(role)
-        for each in (*_descendants(pid), pid):
-            os.kill(each, signal.SIGKILL)
+        for each in (*descendants(pid), pid):
+            # Some end by themselves, as the one that lists them did.
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
         assert eventually(lambda: not is_alive(pid))
         assert eventually(lambda: self.record()["pids"].get(role, pid) != pid)
 
@@ -65,7 +67,7 @@ class Gateway:
     def paused(self, role: str) -> Iterator[None]:
         """Let the process of `role` and those it started do nothing inside the block."""
         pid = self.pid(role)
-        stopped = [pid, *_descendants(pid)]
+        stopped = [pid, *descendants(pid)]
         for each in stopped:
             os.kill(each, signal.SIGSTOP)
         try:
@@ -148,7 +150,8 @@ class Gateway:
         )
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Return what a process started, and what those did."""
     listed = subprocess.run(
         ["ps", "-o", "pid=,ppid=", "-A"], capture_output=True, text=True, check=True
     )

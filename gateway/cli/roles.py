@@ -19,6 +19,8 @@ from gateway.cli.command import Role
 from gateway.cli.output import FAILED, OK, USAGE
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from config.settings import Settings
 
 _FILE = "GATEWAY_CONFIG=production.toml"
@@ -136,7 +138,14 @@ async def _run_relay(settings: Settings) -> None:
         await services.store.close()
 
 
+def _stop_starting(_number: int, _frame: FrameType | None) -> None:
+    raise asyncio.CancelledError
+
+
 def _worker(settings: Settings) -> int:
+    # Until Dramatiq hears them.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop_starting)
     from config import variables
 
     threads = str(settings.worker.threads)
@@ -158,5 +167,6 @@ def _worker(settings: Settings) -> int:
         "--worker-fork-timeout=1000",
     ]
     parsed = make_argument_parser().parse_args(arguments)  # type: ignore[no-untyped-call]
+    # What it means to hold back is heard by no other thread, see `start_deaf`.
     with worker_admin(settings):
         return int(dramatiq_main(parsed))  # type: ignore[no-untyped-call]

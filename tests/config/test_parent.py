@@ -26,6 +26,7 @@ class Tree:
             [sys.executable, *command],
             env={**environment(), PARENT_FD: str(self.read_end)},
             pass_fds=(self.read_end,),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -183,3 +184,46 @@ def test_one_lock_one_guardian(tree: Tree, tmp_path: Path) -> None:
     first.terminate()
     assert first.wait(PATIENCE) == 128 + signal.SIGTERM
     assert int(first_line(second)) != child
+
+
+FORKED = """
+import os, time
+from config.parent import watch_forker
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+watch_forker(grace_seconds=0.2)
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_forked_process_leaves_with_the_one_that_forked_it(tree: Tree) -> None:
+    forker = tree.start(["-c", FORKED])
+    child = int(first_line(forker))
+    forker.kill()
+    assert eventually(lambda: not is_alive(child))
+
+
+HOLDING_BACK = """
+import signal, sys, time
+from config.parent import start_deaf
+start_deaf(lambda: time.sleep(600), "deaf")
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+print("holds back", flush=True)
+sys.stdin.readline()
+print("still there", flush=True)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+time.sleep(600)
+"""
+
+
+def test_what_the_main_thread_holds_back_no_other_hears(tree: Tree) -> None:
+    process = tree.start(["-c", HOLDING_BACK])
+    assert first_line(process) == "holds back"
+    process.terminate()
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert first_line(process) == "still there"
+    assert process.wait(PATIENCE) == -signal.SIGTERM

@@ -142,10 +142,13 @@ class Ledger:
         with ThreadPoolExecutor(_CLIENTS) as clients:
             shares = [range(first, jobs, _CLIENTS) for first in range(_CLIENTS)]
             submitting = [clients.submit(self._submit_all, share) for share in shares]
-            for kill in range(kills):
-                self._permits.release(max(1, jobs // (kills + 1)))
-                self._kill(kill)
-            self._permits.release(jobs)
+            try:
+                for kill in range(kills):
+                    self._permits.release(max(1, jobs // (kills + 1)))
+                    self._kill(kill)
+            finally:
+                # The clients are waited for, whatever becomes of the kills.
+                self._permits.release(jobs)
             self.entries = [entry for share in submitting for entry in share.result()]
 
     def _submit_all(self, numbers: range) -> list[Entry]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import threading
 from collections import Counter
@@ -17,8 +19,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from tests.faults.records import FAULTY, Record, await_workers, count
-from tests.processes import eventually
-from tests.running import API_KEY, Gateway, inbox, running
+from tests.processes import eventually, is_alive
+from tests.running import API_KEY, Gateway, descendants, inbox, running
 
 SETTINGS = {
     **FAULTY,
@@ -233,3 +235,13 @@ def test_a_delivery_process_that_stops_hands_back_what_does_not_end(
     assert not held_up.go_on.is_set()
     assert len(held_up.seen) == 2
     assert len(set(held_up.seen)) == 1
+
+
+def test_workers_leave_with_the_process_that_forked_them(gateway: Gateway) -> None:
+    worker = gateway.pid("worker")
+    forked = descendants(worker)
+    assert len(forked) >= 2
+    os.kill(worker, signal.SIGKILL)
+    assert eventually(lambda: gateway.replaced("worker", worker))
+    assert eventually(lambda: not any(map(is_alive, forked)))
+    await_workers(gateway, 2)
