@@ -151,6 +151,8 @@ async def over_tcp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
             said = reply(asked, answers_to(asked), fits=False)
             writer.write(len(said).to_bytes(2, "big") + said)
     except (OSError, asyncio.IncompleteReadError):
+        return
+    finally:
         writer.close()
 
 
