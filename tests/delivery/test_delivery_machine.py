@@ -638,7 +638,7 @@ def test_deliveries_keep_to_their_states(
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=60,
+            max_examples=40,
             stateful_step_count=40,
             deadline=None,
             print_blob=True,

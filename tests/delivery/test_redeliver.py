@@ -278,7 +278,7 @@ def test_deliveries_keep_to_their_states(stores: RunningStores, partitions: int)
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=60,
+            max_examples=40,
             stateful_step_count=30,
             deadline=None,
             print_blob=True,
