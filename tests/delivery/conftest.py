@@ -11,7 +11,9 @@ from typing import Protocol
 
 import pytest
 
+from config.store import Store
 from delivery.egress import Policy
+from tests.delivery.replay_side import Side, side_of
 
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 """Answers one request; the connection is kept while the script keeps it."""
@@ -86,3 +88,9 @@ async def start_receiver() -> AsyncIterator[StartReceiver]:
 def loopback() -> Policy:
     """The policy of a development profile."""
     return Policy(allow_http=True, allow_loopback=True, ports=None)
+
+
+@pytest.fixture
+def side(store: Store, partitions: int) -> Side:
+    """Return deliveries, and what replays them."""
+    return side_of(store, partitions)

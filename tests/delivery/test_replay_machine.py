@@ -30,8 +30,8 @@ from delivery.replays import Definition, Progress, Replay, total
 from delivery.runner import LEASE
 from delivery.store import DeliveryStore
 from tests.conftest import RunningStores
+from tests.delivery.replay_side import runner_of
 from tests.delivery.replaying import numbers_of, replays_beside
-from tests.delivery.test_replays import runner_of
 from tests.delivery.test_store import POLICY, RING, claim, enqueue, over, wanted
 
 HOSTS = ("a.example", "b.example", "c.example")
