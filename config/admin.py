@@ -20,8 +20,9 @@ import uvicorn
 from config.health import Health
 from config.metrics import Page
 from config.ports import open_listener
-from config.sections import AdminSettings, Role
+from config.sections import AdminSettings
 from config.tasks import background, cancel_all
+from config.values import Role
 
 _log = logging.getLogger("config.admin")
 

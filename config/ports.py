@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import socket
 
-from config.sections import AdminSettings, Role
+from config.sections import AdminSettings
+from config.values import Role
 
 
 class AdminPortError(Exception):

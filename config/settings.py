@@ -26,23 +26,19 @@ from config.sections import (
     ArtifactsSettings,
     BrokerSettings,
     DeliverySettings,
-    Folder,
     HttpRequestSettings,
     JobsSettings,
     OperatorSettings,
-    RoutePath,
     SealingSettings,
     Section,
     StoreSettings,
     TracingSettings,
-    UpstreamName,
     UpstreamSettings,
     VideoSettings,
     WorkerSettings,
-    folders,
-    web_address,
 )
 from config.tracing import can_record
+from config.values import Folder, RoutePath, UpstreamName, folders, web_address
 from config.variables import environment as environment  # noqa: PLC0414  asked for with them
 
 LEASE_MARGIN_SECONDS: Final = 10

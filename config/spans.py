@@ -27,7 +27,8 @@ from opentelemetry.sdk.version import __version__ as SDK_VERSION  # noqa: N812
 from config.clock import Clock, SystemClock
 from config.ids import random_text
 from config.release import release
-from config.sections import Role, TracingSettings
+from config.sections import TracingSettings
+from config.values import Role
 
 _log = logging.getLogger("config.spans")
 

@@ -32,9 +32,9 @@ from tenacity import (
 
 from config.errors import StoreError, StoreFull, StoreUnavailable, translated
 from config.scripts import Argument, Call, load_script
-from config.sections import SENTINEL_SCHEMES
 from config.sentinels import sentinel_pool
 from config.subscription import Subscription
+from config.values import SENTINEL_SCHEMES
 
 Outcome = Literal["answered", "unavailable", "full", "failed"]
 """What came of a call, for those who count them: an answer, or one of the errors."""

@@ -17,7 +17,8 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from config.sections import Role, TracingSettings
+from config.sections import TracingSettings
+from config.values import Role
 
 if TYPE_CHECKING:
     from config.spans import Tracer

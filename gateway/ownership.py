@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from config import ids
 from config.clock import Clock, rfc3339
-from config.sections import DeliverySettings, VerifyEndpoints
+from config.sections import DeliverySettings
+from config.values import VerifyEndpoints
 from delivery.egress import Destination
 from delivery.endpoints import Endpoint, url_hash
 from delivery.models import Message

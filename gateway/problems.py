@@ -6,7 +6,6 @@ it, so a problem cannot name a page that does not exist.
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -298,10 +297,8 @@ PROBLEMS: Mapping[str, Kind] = {
         "Send the same request again after the seconds in Retry-After.",
     ),
 }
-
 _MAX_TEXT = 500
 """Characters of a sentence, and of a pointer, that are sent back."""
-
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -376,31 +373,3 @@ def render(problem: Problem, *, page: str, instance: str) -> tuple[bytes, dict[s
 def _short(text: str) -> str:
     """Return `text`, cut where a client made it long: names of members are the client's."""
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
-
-
-def page_of(code: str) -> str | None:
-    """Return the HTML page that explains `code`; None when there is no such code."""
-    kind = PROBLEMS.get(code)
-    if kind is None:
-        return None
-    return _PAGE.format(
-        code=html.escape(code),
-        status=kind.status,
-        title=html.escape(kind.title),
-        explanation=html.escape(kind.explanation),
-    )
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 1.1em/1.6 system-ui, sans-serif; max-width: 36em; margin: 4em auto; padding: 0 1em }}
-code {{ background: #8882; padding: .1em .4em; border-radius: .3em }}</style>
-<h1>{title}</h1>
-<p><code>{code}</code>, answered with HTTP status {status}</p>
-<p>{explanation}</p>
-</html>
-"""

@@ -13,8 +13,8 @@ from typing import Final, get_args
 from config import ids
 from config.embedded import DataDirectory, EmbeddedServer, EmbeddedStores
 from config.layers import Draft
-from config.sections import Role
 from config.settings import Settings, draft_settings, load_settings
+from config.values import Role
 
 BACKLOG: Final = 2048
 

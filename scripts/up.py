@@ -13,8 +13,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from config.embedded import EmbeddedError
-from config.sections import Role
 from config.settings import SettingsError, environment
+from config.values import Role
 from gateway.cli.console import Console
 from scripts.demonstration import Demonstration
 from scripts.plan import Options, Plan, UpError, local_url, prepare, write_private

@@ -1,9 +1,11 @@
 """Looking at real processes from a test."""
 
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NoReturn
 
 import pytest
@@ -46,3 +48,18 @@ def missing(reason: str) -> NoReturn:
     if environment().get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory the process holds."""
+    said = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True
+    )
+    return int(said.stdout) * 1024
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that the process held so far."""
+    said = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    [peak] = re.findall(r"^VmHWM:\s+(\d+) kB$", said, re.MULTILINE)
+    return int(peak) * 1024

@@ -11,7 +11,8 @@ from starlette.routing import Route
 from config.health import Health
 from gateway.access import Access
 from gateway.jobtypes import JobType
-from gateway.problems import Problem, page_of
+from gateway.problempages import page_of
+from gateway.problems import Problem
 from gateway.resource import json_response, resource
 from gateway.services import Services
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from config.clock import SECOND
-from config.sections import Ack
 from config.server import Server
+from config.values import Ack
 
 Level = Literal["ok", "warning", "fault", "skipped"]
 

@@ -18,8 +18,8 @@ from typing import Annotated, BinaryIO, Final, Self, cast
 from pydantic import Field, JsonValue, RootModel, field_validator, model_validator
 
 from config.clock import SystemClock
-from config.sections import MAX_REQUEST_SECONDS, Method
 from config.settings import Settings, current_settings
+from config.values import MAX_REQUEST_SECONDS, Method
 from delivery.configure import user_agent
 from delivery.deadlines import Deadlines
 from delivery.engine import TransportFailed

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from tests.bench.backlog import Backlog, Target, body_of
 from tests.bench.bench import Bench
 from tests.bench.lateness import Schedule, lateness
-from tests.bench.machine import resident_bytes
 from tests.bench.report import Figure
 from tests.bench.samples import described, ratios
 from tests.bench.surroundings import SinkHandle, sink
+from tests.processes import peak_bytes, resident_bytes
 
 _HEALTHY = 49
 _BODY = 500
@@ -95,10 +93,9 @@ async def p9(bench: Bench) -> Figure:
                 return bool((await to.tell(look=True))["held"] >= at_once)
 
             await bench.around.until(all_under_way, "not as many attempts under way", every=0.01)
-            await asyncio.sleep(0.5)
-            held = resident_bytes(process.pid)
             await to.tell(hold=[])
             await backlog.drained(_DRAIN)
+            held = peak_bytes(process.pid)
     mebibytes = held / 2**20
     return Figure(
         name="P9",

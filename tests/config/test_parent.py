@@ -61,17 +61,17 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 
 WATCHER = """
-import signal, time
+import signal
 from config.parent import watch_parent
 watch_parent(grace_seconds=0.2)
 {handler}
 print("ready", flush=True)
 while True:
-    time.sleep(60)
+    signal.pause()
 """
 
 FORKING = """
-import os, time
+import os, signal
 from config.parent import watch_parent
 watch_parent()
 child = os.fork()
@@ -79,10 +79,10 @@ if child == 0:
     watch_parent()
 print(os.getpid(), flush=True)
 while True:
-    time.sleep(60)
+    signal.pause()
 """
 
-SLEEPER = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+SLEEPER = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
 
 
@@ -187,14 +187,14 @@ def test_one_lock_one_guardian(tree: Tree, tmp_path: Path) -> None:
 
 
 FORKED = """
-import os, time
+import os, signal
 from config.parent import watch_forker
 child = os.fork()
 if child:
     os.waitpid(child, 0)
 watch_forker(grace_seconds=0.2)
 print(os.getpid(), flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 
@@ -206,15 +206,15 @@ def test_a_forked_process_leaves_with_the_one_that_forked_it(tree: Tree) -> None
 
 
 HOLDING_BACK = """
-import signal, sys, time
+import signal, sys, threading
 from config.parent import start_deaf
-start_deaf(lambda: time.sleep(600), "deaf")
+start_deaf(threading.Event().wait, "deaf")
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 print("holds back", flush=True)
 sys.stdin.readline()
 print("still there", flush=True)
 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-time.sleep(600)
+signal.pause()
 """
 
 

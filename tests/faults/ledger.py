@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 from pytest_httpserver import HTTPServer
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from werkzeug import Request, Response
 
 from scripts.supervise import QUICK_DEATH_SECONDS, QUICK_DEATHS_ALLOWED
@@ -46,6 +47,8 @@ _HUNG = 0.1
 _HANG_SECONDS = 2.0
 _PAUSE = 1.5
 _ATTEMPTS = 20
+_ASKING, _PAUSE_ASKING = 60.0, 0.1
+"""Seconds until a submission is given up, and between two of its requests."""
 # One less than the supervisor allows: a process may also fall with another.
 _QUICK_KILLS = QUICK_DEATHS_ALLOWED - 2
 
@@ -256,16 +259,25 @@ class Ledger:
 
 def _accepted(client: httpx.Client, members: dict[str, Any], *, key: str) -> str:
     """Submit as a client should that wants one job: under one key until there is a 202."""
-    while True:
-        try:
-            answer = client.post("/v1/jobs", json=members, headers={"Idempotency-Key": key})
-        except httpx.TransportError:
-            time.sleep(0.05)
-            continue
-        if answer.status_code == 202:
-            return str(answer.json()["jobId"])
-        assert answer.status_code in {409, 503}, answer.text
-        time.sleep(0.2)
+    asking = Retrying(
+        retry=retry_if_exception_type((httpx.TransportError, _NotYet)),
+        wait=wait_fixed(_PAUSE_ASKING),
+        stop=stop_after_delay(_ASKING),
+        reraise=True,
+    )
+    return asking(_ask, client, members, key)
+
+
+class _NotYet(Exception):
+    """The gateway wants to be asked again."""
+
+
+def _ask(client: httpx.Client, members: dict[str, Any], key: str) -> str:
+    answer = client.post("/v1/jobs", json=members, headers={"Idempotency-Key": key})
+    if answer.status_code in {409, 503}:
+        raise _NotYet(answer.text)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["jobId"])
 
 
 def _is_over(document: dict[str, Any], *, is_owed: bool) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,19 +17,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from config.clock import SECOND, SystemClock, rfc3339
+from tests.processes import resident_bytes
 from tests.running import API_KEY, running
 
 _AT_ONCE = 100
 _FILES_BESIDE = 500
 _BEGIN_SECONDS = 10
-
-
-def resident_bytes(pid: int) -> int:
-    """Return how much memory the process holds."""
-    said = subprocess.run(
-        ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True
-    )
-    return int(said.stdout) * 1024
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ import pytest
 
 from gateway import problems
 from gateway.faults import Fault
-from gateway.problems import PROBLEMS, Problem, page_of, render
+from gateway.problempages import page_of
+from gateway.problems import PROBLEMS, Problem, render
 
 PAGE = "https://gateway.example/problems/x"
 INSTANCE = "https://gateway.example/v1/jobs"

@@ -33,7 +33,8 @@ from tests.gateway.served import (
     revoke,
     until,
 )
-from tests.gateway.stream_load import StreamLoad, resident_bytes
+from tests.gateway.stream_load import StreamLoad
+from tests.processes import resident_bytes
 
 
 async def test_a_stream_tells_the_state_the_progress_and_the_end(served: Served) -> None:

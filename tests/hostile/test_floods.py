@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunningStores
-from tests.gateway.stream_load import resident_bytes
 from tests.hostile.served import Api, api_process
 from tests.hostile.test_requests import CHUNKED, CLOSE, JOB, asks, opens, tells
+from tests.processes import resident_bytes
 
 FLOOD = 64 * 2**20
 """Bytes of each; several times what the process may grow by."""

@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 
 from config.clock import SECOND
-from config.sections import Ack
 from config.server import Server
+from config.values import Ack
 from gateway.cli.findings import (
     Finding,
     Level,
