@@ -260,9 +260,7 @@ local function unproven_turns(free, beyond)
     local most = math.min(free, own, unproven_part(tenant))
     if not beyond then most = math.min(most, taken.tenants[tenant] or tenant_slots) end
     if not ep then
-      -- No tenant: an endpoint, which is where an earlier release keeps them.
-      redis.call('ZREM', set, tenant)
-      rescore(tenant)
+      seat(tenant)
     elseif own <= 0 and not passed[ep] then
       passed[ep] = true
       redis.call('ZADD', queue, turn() + FAILED_WAITS, ep)
