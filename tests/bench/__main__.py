@@ -15,6 +15,7 @@ from config.variables import allow_open_files
 from tests.bench.bench import Bench, Measure
 from tests.bench.gateway import p3, p4, p5
 from tests.bench.isolation import p7, p9
+from tests.bench.listing import j1
 from tests.bench.memory import m1, m2, m3
 from tests.bench.pending import p6
 from tests.bench.replaying import p8
@@ -26,7 +27,7 @@ _FILES = 8_192
 
 SUITES: dict[str, dict[str, Measure]] = {
     "delivery": {"P1": p1, "P2": p2, "P3": p3, "P6": p6, "P7": p7, "P8": p8, "P9": p9},
-    "api": {"P4": p4, "P5": p5},
+    "api": {"P4": p4, "P5": p5, "J1": j1},
     "memory": {"M1": m1, "M2": m2, "M3": m3},
 }
 

@@ -55,7 +55,7 @@ def test_every_figure_is_measured(suite: str, name: str, tmp_path: Path) -> None
 def test_a_figure_that_is_not_there_is_named() -> None:
     ran = bench("api", "--only", "P1,P4")
     assert ran.returncode == 2
-    assert "api has no figure P1: P4, P5" in ran.stderr
+    assert "api has no figure P1: P4, P5, J1" in ran.stderr
 
 
 def test_values_are_described_by_their_quantiles() -> None:
