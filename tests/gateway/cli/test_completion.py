@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,7 +26,7 @@ def path(tmp_path: Path, cli: Cli) -> str:
     """Return a PATH on which there is a `gateway`."""
     program = tmp_path / "bin" / "gateway"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {" ".join(cli.command())} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(cli.command())} "$@"\n')
     program.chmod(0o755)
     return f"{program.parent}:{cli.environ['PATH']}"
 
