@@ -21,7 +21,9 @@ from tests.bench.surroundings import Surroundings, surroundings
 _TENANT = "bench"
 _FEW = 1_000
 _AT_ONCE = 500
-_RATIO_ALLOWED = 2.0
+_P99_ALLOWED = 25.0
+"""Milliseconds: a page is to be no slower than a submission, see P4."""
+
 _PAGES = {
     "newest": Query(limit=20),
     "nothingOfType": Query(limit=20, type="no.such"),
@@ -44,14 +46,14 @@ async def j1(bench: Bench) -> Figure:
                 spent[name]["few"].append(await _page(few, query))
                 spent[name]["many"].append(await _page(much, query))
     worst = max(_ratio(each["few"], each["many"]) for each in spent.values())
-    slowest = max(median(each["many"]) for each in spent.values())
+    slowest = max((described(each["many"]) for each in spent.values()), key=lambda it: it["p99"])
     return Figure(
         name="J1",
         what=f"a page of {many:,} jobs, against one of {_FEW:,}",
-        target=f"{_RATIO_ALLOWED:g} times it",
-        measured=f"at most {slowest:.2f} ms",
+        target=f"p99 {_P99_ALLOWED:g} ms",
+        measured=f"p50 {slowest['p50']:.1f} ms, p99 {slowest['p99']:.1f} ms",
         ratio=worst,
-        ok=worst <= _RATIO_ALLOWED,
+        ok=slowest["p99"] <= _P99_ALLOWED,
         details={
             "jobs": many,
             "milliseconds": {
