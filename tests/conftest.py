@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,15 @@ from config.store import Store, connect
 from tests.processes import eventually
 
 pytest_plugins = ["tests.gateway.served"]
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let what the tests start hear it.
+
+    A shell starts what runs in its background deaf to SIGINT (POSIX, 2.11 Signals and Error Handling),
+    and every process would inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
