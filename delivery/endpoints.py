@@ -26,15 +26,33 @@ class DisabledUrl:
     """A URL that an endpoint's deliveries are not sent to.
 
     Attributes:
+        hash: as `url_hash` has it.
         url: sealed for `row`.
         since: µs.
         reason: `gone`: its receiver answered 410; `operator`: a person said so.
     """
 
+    hash: str
     url: bytes
     row: str
     since: int
     reason: Literal["gone", "operator"]
+
+    def entry(self) -> bytes:
+        """Return what the store keeps of it, under its hash."""
+        return f"{self.since} {self.reason} {self.row} ".encode() + self.url
+
+    @classmethod
+    def decode(cls, digest: str, entry: bytes) -> DisabledUrl:
+        """Return what `entry` made."""
+        since, reason, row, url = entry.split(b" ", 3)
+        return cls(
+            hash=digest,
+            url=url,
+            row=row.decode(),
+            since=int(since),
+            reason=cast('Literal["gone", "operator"]', reason.decode()),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +91,9 @@ class Endpoint:
         verified_at: when it last answered a challenge; None while it has not.
         unverified_rate: attempts a second that it gets until then; None for any number.
         disabled: URLs that nothing is sent to.
+        disabled_at: when an operator last said which those are; 0 if never.
+        mirror_of: of a mirror the endpoint that it is like, else None; see `delivery.mirrors`.
+        may_have_mirrors: whether it was mirrored.
     """
 
     id: str
@@ -94,6 +115,9 @@ class Endpoint:
     verified_at: int | None
     unverified_rate: float | None
     disabled: tuple[DisabledUrl, ...]
+    disabled_at: int
+    mirror_of: str | None
+    may_have_mirrors: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +126,15 @@ class Mirror:
 
     Attributes:
         own: what it is like: the endpoint in its host's partition.
+        part: of that one's rate.
+        others: in how many partitions there may be mirrors.
         secrets: that one's, sealed for the row `id`.
     """
 
     id: str
     own: Endpoint
+    part: float
+    others: int
     secrets: Mapping[Scheme, bytes]
 
 
@@ -223,14 +251,15 @@ def decode_endpoint(
     inflight: int,
     waiting: int,
     breaker_open: bool,
-    disabled: Sequence[bytes],
+    disabled: Mapping[str, bytes],
 ) -> Endpoint:
     """Return the endpoint that the hash fields `kept` and the entries `disabled` describe."""
 
     def number(name: str) -> int | None:
         return int(kept[name]) if name in kept else None
 
-    urls = sorted(map(_disabled_url, disabled), key=lambda each: (each.since, each.row))
+    urls = (DisabledUrl.decode(digest, entry) for digest, entry in disabled.items())
+    own = kept.get("mirrorOf")
     return Endpoint(
         id=endpoint_id,
         tenant=kept["tenant"].decode(),
@@ -250,20 +279,13 @@ def decode_endpoint(
         succeeded_at=number("succeededAt"),
         verified_at=number("verifiedAt"),
         unverified_rate=float(kept["unverified"]) if "unverified" in kept else None,
-        disabled=tuple(urls),
+        disabled=tuple(sorted(urls, key=lambda each: (each.since, each.row))),
+        disabled_at=int(kept.get("urlsAt", 0)),
+        mirror_of=own.decode() if own else None,
+        may_have_mirrors=own is None and "part" in kept,
     )
 
 
 def _failure(packed: bytes) -> Failure:
     at, status, outcome = packed.decode().split(" ", 2)
     return Failure(at=int(at), outcome=outcome, status=None if status == "-" else int(status))
-
-
-def _disabled_url(packed: bytes) -> DisabledUrl:
-    since, reason, row, url = packed.split(b" ", 3)
-    return DisabledUrl(
-        url=url,
-        row=row.decode(),
-        since=int(since),
-        reason=cast('Literal["gone", "operator"]', reason.decode()),
-    )

@@ -141,6 +141,37 @@ class EndpointStore:
         done, described = reply
         return _endpoint(described), bool(done)
 
+    async def lend_endpoint(self, endpoint_id: str, *, others: int, part: float) -> Endpoint | None:
+        """Let the endpoint have mirrors in `others` partitions, and keep `part` of its rate.
+
+        Returns:
+            The endpoint as it is now; None when there is none.
+        """
+        described = await self._run(
+            "lend_endpoint", partition_of(endpoint_id), endpoint_id, others, _or_nothing(part)
+        )
+        return _endpoint(described) if described else None
+
+    async def learn_urls(
+        self, endpoint_id: str, entries: Sequence[tuple[str, bytes]]
+    ) -> Endpoint | None:
+        """Disable URLs that answered 410 to mirrors of the endpoint.
+
+        Args:
+            endpoint_id: the endpoint.
+            entries: their hashes, and what is kept of each.
+
+        Returns:
+            The endpoint as it is now; None when there is none.
+        """
+        described = await self._run(
+            "learn_urls",
+            partition_of(endpoint_id),
+            endpoint_id,
+            *(part for entry in entries for part in entry),
+        )
+        return _endpoint(described) if described else None
+
     async def mirror(self, mirrors: Sequence[Mirror], *, make: bool) -> None:
         """Make mirrors like what they mirror; those that are not there too, or leave them."""
         await self._store.run_all(
@@ -157,6 +188,12 @@ class EndpointStore:
                     _or_nothing(each.own.rate),
                     _or_nothing(each.own.max_limit),
                     _or_nothing(each.own.unverified_rate),
+                    each.own.id,
+                    _or_nothing(each.part),
+                    each.others,
+                    each.own.disabled_at,
+                    len(each.own.disabled),
+                    *(part for url in each.own.disabled for part in (url.hash, url.entry())),
                     each.secrets["v1"],
                     *(
                         part
@@ -203,5 +240,5 @@ def _endpoint(described: list[Any]) -> Endpoint:
         inflight=inflight,
         waiting=waiting,
         breaker_open=bool(breaker_open),
-        disabled=disabled,
+        disabled=pairs(disabled),
     )

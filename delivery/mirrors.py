@@ -4,32 +4,47 @@ All keys of a delivery are in one partition, which its identifier names. When a 
 another URL, the endpoint of that URL may belong to another partition. Then it is mirrored where the
 delivery is: under an identifier of that partition, with the same secrets and under the same rules
 of its operator. How it does, its limit and its breaker, a mirror finds out for itself. It is not
-listed.
+listed, and people see the endpoint that it is like.
+
+Of that endpoint's rate, and of its host's slots, the mirrors have an eighth together. A URL that
+answers 410 to one of them is disabled for all, within about a second: scripts write what was
+answered into a list of their partition, and delivery processes carry it.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
 from config.ids import derived_id, partition_of
+from config.store import Store
 from delivery.endpoints import Endpoint, Mirror
 from delivery.endpointstore import EndpointStore
+from delivery.errors import SealError
 from delivery.sealing import KeyRing
+from delivery.told import Told, tell_for_ever
+
+_log = logging.getLogger("delivery.mirrors")
+
+MIRRORED: Final = 1 / 8
+"""Of an endpoint's rate and of its host's slots: what its mirrors have together."""
 
 
-def mirror_of(own: Endpoint, partition: int, ring: KeyRing) -> Mirror:
-    """Return the mirror of an endpoint in `partition`, its secrets sealed anew.
+async def make_mirror(
+    endpoints: EndpointStore, own: Endpoint, partition: int, ring: KeyRing
+) -> str:
+    """Mirror an endpoint in `partition`; return the mirror's identifier.
 
     Raises:
-        SealError: no key of the ring opens them.
+        SealError: no key of the ring opens its secrets.
     """
-    mirror_id = _mirror_id(own, partition)
-    return Mirror(
-        id=mirror_id,
-        own=own,
-        secrets={
-            scheme: ring.seal(ring.open(sealed, row=own.id), row=mirror_id)
-            for scheme, sealed in own.secrets.items()
-        },
-    )
+    lent = await endpoints.lend_endpoint(own.id, others=endpoints.partitions - 1, part=1 - MIRRORED)
+    # If it was deleted meanwhile, what it was.
+    mirror = _mirror_of(lent or own, partition, endpoints.partitions, ring)
+    await endpoints.mirror([mirror], make=True)
+    return mirror.id
 
 
 async def refresh_mirrors(endpoints: EndpointStore, own: Endpoint, ring: KeyRing) -> None:
@@ -38,8 +53,10 @@ async def refresh_mirrors(endpoints: EndpointStore, own: Endpoint, ring: KeyRing
     Raises:
         SealError: no key of the ring opens its secrets.
     """
-    elsewhere = [mirror_of(own, at, ring) for at in _elsewhere(endpoints, own)]
-    await endpoints.mirror(elsewhere, make=False)
+    if own.may_have_mirrors:
+        elsewhere = _elsewhere(endpoints, own)
+        mirrors = [_mirror_of(own, at, endpoints.partitions, ring) for at in elsewhere]
+        await endpoints.mirror(mirrors, make=False)
 
 
 async def delete_mirrors(endpoints: EndpointStore, own: Endpoint) -> bool:
@@ -48,6 +65,74 @@ async def delete_mirrors(endpoints: EndpointStore, own: Endpoint) -> bool:
         await endpoints.delete_endpoint(_mirror_id(own, at)) for at in _elsewhere(endpoints, own)
     ]
     return all(gone)
+
+
+class MirrorNews:
+    """What endpoints and their mirrors tell each other."""
+
+    def __init__(self, store: Store, endpoints: EndpointStore, ring: KeyRing) -> None:
+        self._endpoints = endpoints
+        self._ring = ring
+        self._told = Told(store, endpoints.partitions, "mirrors:news")
+
+    async def run(self) -> None:
+        """Carry what there is, for ever, within about a second; in one partition there is none."""
+        if self._endpoints.partitions > 1:
+            await tell_for_ever(self.move, "news of mirrors")
+
+    async def move(self) -> int:
+        """Carry the oldest news; return the most that a partition had.
+
+        Raises:
+            StoreError: what was not carried is carried later; twice is as once.
+        """
+        return await self._told.move(self._carry)
+
+    async def _carry(self, kept: Sequence[bytes]) -> None:
+        for own_id, entries in _by_endpoint(kept).items():
+            own = await self._endpoints.learn_urls(own_id, entries)
+            if own is None:
+                continue  # deleted, and its mirrors with it
+            try:
+                await refresh_mirrors(self._endpoints, own, self._ring)
+            except SealError:
+                # The next change of the endpoint, or the next 410, tells its mirrors again.
+                _log.exception("delivery.mirrors_not_refreshed", extra={"endpoint": own_id})
+
+
+def _by_endpoint(news: Sequence[bytes]) -> Mapping[str, Sequence[tuple[str, bytes]]]:
+    """Return for each endpoint that is told of the URLs that answered 410: hashes and entries."""
+    found: dict[str, list[tuple[str, bytes]]] = {}
+    for each in news:
+        own, *url = each.split(b" ", 2)
+        entries = found.setdefault(own.decode(), [])
+        if url:
+            digest, entry = url
+            entries.append((digest.decode(), entry))
+    return found
+
+
+def _mirror_of(own: Endpoint, partition: int, partitions: int, ring: KeyRing) -> Mirror:
+    """Return the mirror of an endpoint in `partition`, its secrets sealed anew.
+
+    Raises:
+        SealError: no key of the ring opens them.
+    """
+    mirror_id, others = _mirror_id(own, partition), partitions - 1
+    part = MIRRORED / others
+    bounded = own
+    if own.max_limit is not None:
+        bounded = replace(own, max_limit=max(1, int(own.max_limit * part)))
+    return Mirror(
+        id=mirror_id,
+        own=bounded,
+        part=part,
+        others=others,
+        secrets={
+            scheme: ring.seal(ring.open(sealed, row=own.id), row=mirror_id)
+            for scheme, sealed in own.secrets.items()
+        },
+    )
 
 
 def _elsewhere(endpoints: EndpointStore, own: Endpoint) -> list[int]:

@@ -10,7 +10,7 @@ from delivery.deadletters import Page
 from delivery.egress import Destination, Policy, parse_destination
 from delivery.endpoints import register, url_hash
 from delivery.letters import Place
-from delivery.mirrors import mirror_of
+from delivery.mirrors import make_mirror
 from delivery.models import DeadDelivery, Scheme
 from delivery.replay_steps import BATCH, Batch, Candidate
 from delivery.replay_store import Advanced, ReplayStore
@@ -123,9 +123,7 @@ class DeliveryMover:
             own, _ = await self._deliveries.register_endpoint(registration)
         if partition_of(own.id) == partition:
             return own.id
-        mirror = mirror_of(own, partition, self._ring)
-        await self._deliveries.mirror([mirror], make=True)
-        return mirror.id
+        return await make_mirror(self._deliveries, own, partition, self._ring)
 
 
 def _why_not(row: DeadDelivery) -> str | None:

@@ -8,33 +8,29 @@ twice is one delivery.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Literal, get_args
 
 from config.clock import rfc3339
-from config.errors import StoreError
-from config.ids import derived_id, partition_of, random_float
+from config.ids import derived_id, partition_of
 from config.scripts import Call, load_script, partition_prefix
 from config.sections import OperatorSettings
 from config.store import Store
 from delivery.egress import Destination, Policy, parse_destination
 from delivery.endpoints import Registration, register, url_hash
-from delivery.errors import DeliveryError, DestinationRefused, TooManyEndpoints
+from delivery.errors import DeliveryError, DestinationRefused
 from delivery.models import Message
 from delivery.sealing import KeyRing
 from delivery.store import DeliveryStore
+from delivery.told import Told, tell_for_ever
 
 _log = logging.getLogger("delivery.notices")
 
 Event = Literal["endpoint.disabled", "delivery.exhausted"]
 """What the operator is told: a URL answered 410 and is called no more; a delivery died."""
-
-_AT_ONCE: Final = 100
-_OFTEN: Final = 1.0
 
 
 class OperatorUnusable(DeliveryError):
@@ -142,20 +138,18 @@ class Notices:
         self._deliveries = deliveries
         self._operator = operator
         self._ring = ring
+        self._told = Told(store, deliveries.partitions, "operator:notices")
+        self._has_begun = False
 
     async def run(self) -> None:
         """Say whom to tell, then move what comes, for ever, within about a second."""
-        begun = False
-        while True:
-            try:
-                if not begun:
-                    await self.begin()
-                    begun = True
-                while self._operator and await self.move(self._operator) >= _AT_ONCE:
-                    pass
-            except (StoreError, TooManyEndpoints) as error:
-                _log.warning("delivery.notices_wait", extra={"error": str(error)})
-            await asyncio.sleep(_OFTEN * (0.9 + 0.2 * random_float()))
+        await tell_for_ever(self._begin_and_move, "notices")
+
+    async def _begin_and_move(self) -> int:
+        if not self._has_begun:
+            await self.begin()
+            self._has_begun = True
+        return await self.move(self._operator) if self._operator else 0
 
     async def begin(self) -> None:
         """Register the operator's endpoint and have every partition know it.
@@ -165,11 +159,11 @@ class Notices:
             TooManyEndpoints: the operator's tenant has no room for it.
         """
         if self._operator is None:
-            await self._everywhere("name_operator", "")
+            await self._name_operator("")
             return
         registration = self._registration(self._operator)
         await self._deliveries.register_endpoint(registration)
-        await self._everywhere("name_operator", registration.id)
+        await self._name_operator(registration.id)
 
     async def move(self, operator: Operator) -> int:
         """Make deliveries of the oldest notices; return the most that a partition had.
@@ -177,13 +171,12 @@ class Notices:
         Raises:
             StoreError: what was not moved is moved later; what was is not moved again.
         """
-        replies = await self._everywhere("read_notices", _AT_ONCE)
-        for partition, kept in enumerate(replies):
+
+        async def owe(kept: list[bytes]) -> None:
             for each in kept:
                 await self._owe(each, operator)
-            if kept:
-                await self._store.run(self._call("drop_notices", partition, *kept))
-        return max(map(len, replies))
+
+        return await self._told.move(owe)
 
     async def _owe(self, kept: bytes, operator: Operator) -> None:
         try:
@@ -225,9 +218,11 @@ class Notices:
             body=notice.body(),
         )
 
-    async def _everywhere(self, name: str, *args: str | int) -> Sequence[Any]:
-        partitions = range(self._deliveries.partitions)
-        return await self._store.run_all([self._call(name, each, *args) for each in partitions])
-
-    def _call(self, name: str, partition: int, *args: str | int | bytes) -> Call:
-        return Call(load_script("delivery", name), partition_prefix(partition), args)
+    async def _name_operator(self, endpoint: str) -> None:
+        script = load_script("delivery", "name_operator")
+        await self._store.run_all(
+            [
+                Call(script, partition_prefix(each), (endpoint,))
+                for each in range(self._deliveries.partitions)
+            ]
+        )

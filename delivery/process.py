@@ -29,6 +29,7 @@ from delivery.configure import (
 )
 from delivery.egress import Policy
 from delivery.metrics import DeliveryMetrics, delivery_numbers
+from delivery.mirrors import MirrorNews
 from delivery.mover import DeliveryMover
 from delivery.notices import Notices, operator_of
 from delivery.proxy import Via
@@ -96,8 +97,9 @@ async def run(settings: Settings) -> None:
         mover = DeliveryMover(deliveries, replays, ring=key_ring(settings), policy=policy)
         runner = ReplayRunner(store=store, replays=replays, mover=mover, clock=clock)
         notices = Notices(store, deliveries, operator, key_ring(settings))
+        news = MirrorNews(store, deliveries, key_ring(settings))
         retirer = Retirer(deliveries, clock, metrics)
-        loops = [notices.run(), retirer.run(), *runner.loops()]
+        loops = [notices.run(), news.run(), retirer.run(), *runner.loops()]
         stack.push_async_callback(cancel_all, background(loops, worker.stop))
 
         def stop() -> None:

@@ -34,7 +34,7 @@ async def read_job(jobs: JobStore, job_id: str, *, tenant: str | None, partition
 
 
 async def read_endpoint(deliveries: DeliveryStore, endpoint_id: str, *, tenant: str) -> Endpoint:
-    """Return the endpoint if it exists and is `tenant`'s.
+    """Return the endpoint if it exists and is `tenant`'s; for a mirror's, the one that it is like.
 
     Raises:
         Problem: `not_found`, also for another tenant's endpoint.
@@ -45,6 +45,8 @@ async def read_endpoint(deliveries: DeliveryStore, endpoint_id: str, *, tenant: 
         endpoint = await deliveries.read_endpoint(endpoint_id)
     if endpoint is None or endpoint.tenant != tenant:
         raise unknown_endpoint()
+    if endpoint.mirror_of is not None:
+        return await read_endpoint(deliveries, endpoint.mirror_of, tenant=tenant)
     return endpoint
 
 

@@ -21,8 +21,8 @@ pytest_plugins = ["tests.gateway.served"]
 def pytest_configure() -> None:
     """Hear Ctrl-C, and let what the tests start hear it.
 
-    A shell starts what runs in its background deaf to SIGINT (POSIX, 2.11 Signals and Error Handling),
-    and every process would inherit that.
+    A shell starts what runs in its background deaf to SIGINT (POSIX, 2.11 Signals and Error
+    Handling), and every process would inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

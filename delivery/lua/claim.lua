@@ -137,14 +137,15 @@ local function room(ep, e)
   local own = math.min(limit - busy, rate_free(e.rate, e.tat))
   if own <= 0 then return 0 end
   local load = read_host(e.host)
-  return own, host_limit - load.total + (load.counts[ep] or 0) - busy, replays_of(limit) - busy
+  e.host_slots = slots_here(host_limit, load)
+  return own, e.host_slots - load.total + (load.counts[ep] or 0) - busy, replays_of(limit) - busy
 end
 
 local function read_endpoint(ep)
   local e = redis.call('HMGET', key('ep', ep), 'origin', 'limit', 'failures', 'openUntil', 'paused', 'rate', 'tat',
-    'unverified')
+    'unverified', 'part')
   return {host = host_of(e[1] or ''), limit = e[2], failures = e[3], open_until = e[4], paused = e[5],
-    rate = slower(e[6], e[8]), tat = e[7]}
+    rate = slower(e[6], e[8], e[9]), tat = e[7]}
 end
 
 -- None, until all that is live had its turn.
@@ -167,7 +168,7 @@ local function serve(ep, at_most, set)
     end
     rate_spend(ep, e.rate, e.tat, got)
   elseif full then
-    block(e.host, ep, host_limit, redis.call('ZSCORE', set, ep) or turn())
+    block(e.host, ep, e.host_slots, redis.call('ZSCORE', set, ep) or turn())
   end
   redis.call('ZREM', set, ep)
   rescore(ep)

@@ -16,4 +16,5 @@ rescore(id)
 redis.call('DEL', key('ep', id), key('ep', id, 'gone'))
 redis.call('SREM', key('eps', e[1]), id)
 redis.call('ZREM', key('breakers'), id)
+redis.call('HDEL', key('host', host_of(e[2])), 'lent:' .. id, 'borrowed:' .. id)
 return 1

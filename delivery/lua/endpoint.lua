@@ -9,7 +9,9 @@
 --                     limit, failures, opens, openUntil, halvedAt, succeededAt, failure (the last one: when, status
 --                     code or -, what it is called), paused (since when), pausedFor (µs of pauses that are over), rate
 --                     (attempts a second), tat (see `rate`), maxLimit (the most that limit may be), verifiedAt (its
---                     receiver answered a challenge), unverified (attempts a second until then)
+--                     receiver answered a challenge), unverified (attempts a second until then), urlsAt (when an
+--                     operator last said which URLs are disabled), mirrorOf (of a mirror: the endpoint that it is
+--                     like), part (of an endpoint that has mirrors, and of a mirror: what it has of its rate)
 --   ep:<e>:live       zset of deliveries waiting, by the instant they are due
 --   ep:<e>:replay     the same, of replayed ones; served behind `live`
 --   ep:<e>:inflight   zset of deliveries being attempted, by the end of their lease
@@ -107,7 +109,7 @@ end
 --   breaker open, at its rate, or later -> agenda, at that instant
 local function rescore(id)
   local e = redis.call('HMGET', key('ep', id), 'origin', 'limit', 'failures', 'openUntil', 'succeededAt', 'paused',
-    'rate', 'tat', 'unverified', 'tenant')
+    'rate', 'tat', 'unverified', 'tenant', 'part')
   if not e[1] then return end
   local inflight = key('ep', id, 'inflight')
   local lease = head_score(inflight)
@@ -116,7 +118,8 @@ local function rescore(id)
   -- When there is something live to do, or a lease to look at; and when a replay.
   local live_at, replay_at = lease or math.huge, math.huge
   if not e[6] then
-    local opens, limit = math.max(tonumber(e[4]) or 0, rate_opens(slower(e[7], e[9]), e[8])), limit_now(e[2], e[3])
+    local opens = math.max(tonumber(e[4]) or 0, rate_opens(slower(e[7], e[9], e[11]), e[8]))
+    local limit = limit_now(e[2], e[3])
     local live, replay = head_score(key('ep', id, 'live')), head_score(key('ep', id, 'replay'))
     if live and busy < limit then live_at = math.min(live_at, math.max(live, opens)) end
     if replay and busy < replays_of(limit) then replay_at = math.max(replay, opens) end

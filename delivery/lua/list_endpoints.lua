@@ -8,7 +8,7 @@ for _, id in ipairs(redis.call('SRANDMEMBER', key('eps', ARGV[1]), ARGV[2])) do
   local endpoint = describe(id, math.min(left, GONE_MOST))
   if endpoint then
     found[#found + 1] = endpoint
-    left = left - #endpoint[6]
+    left = left - #endpoint[6] / 2
   end
 end
 return found

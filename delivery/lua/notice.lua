@@ -1,15 +1,13 @@
--- include: base
+-- include: told
 -- Fragment: what the operator is to be told, kept until a delivery process makes deliveries of it.
 --
 -- Keys of the partition:
 --   operator           the operator's endpoint; absent where nobody is to be told
---   operator:notices   list of notices, oldest first; the newest thousand
+--   operator:notices   list of notices, oldest first
 --   stats              hash of counters that only rise: dead:<reason> (deliveries that died), lost (leases that ran
 --                      out), dropped (notices that the list had no room for), retired:<kind>:<cause> (deliveries
 --                      taken down; see `retire`), replays:<state> (replays that ended), replay:<outcome> (dead
 --                      letters of replays; see `progress`)
-local NOTICES_KEPT = 1000
-
 local function count(name, by)
   redis.call('HINCRBY', key('stats'), name, by or 1)
 end
@@ -20,14 +18,10 @@ local function notice(event, id, ep, reason)
   local operator = redis.call('GET', key('operator'))
   if not operator or operator == ep then return end
   local d = redis.call('HMGET', key('d', id), 'tenant', 'n', 'lastStatus', 'tags')
-  redis.call('RPUSH', key('operator:notices'), cjson.encode({
-    event = event, at = string.format('%.0f', now), delivery = id, endpoint = ep, reason = reason, tenant = d[1],
-    origin = redis.call('HGET', key('ep', ep), 'origin') or '', attempts = tonumber(d[2]) or 0,
+  local dropped = tell('operator:notices', cjson.encode({
+    event = event, at = string.format('%.0f', now), delivery = id, endpoint = own_of(ep) or ep, reason = reason,
+    tenant = d[1], origin = redis.call('HGET', key('ep', ep), 'origin') or '', attempts = tonumber(d[2]) or 0,
     status = tonumber(d[3]), tags = d[4],
   }))
-  local over = redis.call('LLEN', key('operator:notices')) - NOTICES_KEPT
-  if over > 0 then
-    redis.call('LTRIM', key('operator:notices'), over, -1)
-    count('dropped', over)
-  end
+  if dropped > 0 then count('dropped', dropped) end
 end

@@ -25,12 +25,9 @@ local e = redis.call('HMGET', key('ep', id), 'limit', 'maxLimit')
 if e[2] and tonumber(e[1]) > tonumber(e[2]) then redis.call('HSET', key('ep', id), 'limit', e[2]) end
 
 if ARGV[4] == '1' then
-  local stays = {}
-  for at = 5, #ARGV, 3 do stays[ARGV[at]] = true end
-  for _, url_hash in ipairs(redis.call('HKEYS', key('ep', id, 'gone'))) do
-    if not stays[url_hash] then redis.call('HDEL', key('ep', id, 'gone'), url_hash) end
-  end
-  for at = 5, #ARGV, 3 do disable_url(id, ARGV[at], 'operator', ARGV[at + 1], ARGV[at + 2]) end
+  local entries = {}
+  for at = 5, #ARGV, 3 do entries[ARGV[at]] = entry_of('operator', ARGV[at + 1], ARGV[at + 2]) end
+  follow_urls(id, now, entries)
 end
 rescore(id)
 announce()

@@ -32,8 +32,9 @@ local function rate_spend(ep, rate, tat, attempts)
   redis.call('HSET', key('ep', ep), 'tat', string.format('%.0f', spent))
 end
 
--- The slower of the rate that an operator set and that of an endpoint which is not verified; nil without either.
-local function slower(rate, unverified)
-  rate, unverified = tonumber(rate), tonumber(unverified)
-  return rate and unverified and math.min(rate, unverified) or rate or unverified
+-- The slower of the rate that an operator set and that of an endpoint which is not verified, or the part of it that is
+-- this partition's; nil without either.
+local function slower(rate, unverified, part)
+  local slow = math.min(tonumber(rate) or math.huge, tonumber(unverified) or math.huge)
+  return slow < math.huge and slow * (tonumber(part) or 1) or nil
 end

@@ -129,6 +129,7 @@ local function answered(id, ep, h)
   if not h.exists or redis.call('HEXISTS', key('d', id), 'challenge') == 0 then return end
   h.set.verifiedAt = now
   redis.call('HDEL', key('ep', ep), 'unverified', 'tat')
+  tell_mirrors(ep)
 end
 
 local results = {}

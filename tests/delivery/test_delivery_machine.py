@@ -232,7 +232,8 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.held[each.id, each.claim] = each
             self.lapsed.discard((each.id, each.claim))
 
-    @precondition(lambda self: self.held)
+    # Without a precondition: what is held depends on the time that passes at a rate, and which
+    # rules may be drawn must depend on what was drawn alone.
     @rule(
         numbers=Picks,
         verdict=Verdicts,
@@ -248,7 +249,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         breaker: str,
         twice: bool,
     ) -> None:
-        keys = chosen(numbers, sorted(self.held))
+        keys = chosen(numbers, sorted(self.held)) if self.held else []
         self.end(keys, verdict, limit=limit, breaker=breaker, twice=twice)
 
     def end(

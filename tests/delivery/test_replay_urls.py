@@ -8,10 +8,7 @@ from config.ids import new_id, partition_of
 from delivery.egress import Policy, parse_destination
 from delivery.endpoints import open_secrets, register
 from delivery.models import Bury
-from delivery.rotation import change_secrets
 from delivery.sealing import KeyRing
-from delivery.secrets import Secrets
-from delivery.signing import generate_secret
 from tests.delivery.replay_side import ALL, OTHER_URL, Side, bury_some, runner_of
 from tests.delivery.test_deadletters import bury, walked_ids
 from tests.delivery.test_store import (
@@ -47,25 +44,6 @@ async def test_they_go_to_another_url_under_its_own_secret(side: Side) -> None:
         *(f"https://host-{at}.example" for at in range(3)),
         "https://other.example",
     ]
-
-
-async def test_a_mirror_follows_the_secrets_of_its_endpoint(side: Side) -> None:
-    await bury_some(side, 3)
-    await side.carry_out(await side.create(to_url=OTHER_URL))
-    own = registration("other.example", side.deliveries.partitions).id
-    endpoint = await side.deliveries.read_endpoint(own)
-    assert endpoint is not None
-    fresh = generate_secret()
-
-    def rotate(kept: Secrets | None) -> Secrets:
-        assert kept is not None
-        return kept.rotated(fresh, now=0, overlap=0)
-
-    await change_secrets(side.deliveries, RING, endpoint, "v1", rotate)
-    claimed = await side.claim_all("dp-later")
-    assert len(claimed) == 3
-    for each in claimed:
-        assert open_secrets(each.secrets["v1"], each.endpoint, RING).newest.text == fresh
 
 
 async def test_there_they_are_signed_as_before(side: Side) -> None:

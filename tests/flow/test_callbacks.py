@@ -154,6 +154,50 @@ def test_a_dead_letter_is_replayed_when_the_receiver_is_back(
     assert "1 left alone: delivered" in again.stderr
 
 
+def test_a_url_that_wants_no_more_of_what_was_sent_on_to_it_gets_no_more(
+    gateway: Gateway, httpserver: HTTPServer
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    # Hosts of several partitions, where there are several.
+    urls = [f"http://127.0.0.{host}:{port}/moved" for host in range(2, 10)]
+    jobs = [
+        gateway.submit(type="demo.echo", input={"payload": url}, callbackUrl=url)["jobId"]
+        for url in urls
+    ]
+    dead = []
+    for job in jobs:
+        gateway.called_back(job, "dead")
+        [delivery] = gateway.client.get(f"/v1/jobs/{job}/deliveries").json()["items"]
+        dead.append(delivery["id"])
+    box = inbox(httpserver, "/unwanted", always=410)
+
+    def send_on() -> None:
+        replay = {"ids": dead, "toUrl": box.url}
+        made = gateway.client.post("/v1/replays", json=replay)
+        assert made.status_code == 202, made.text
+        gateway.wait(
+            lambda: gateway.client.get(f"/v1/replays/{made.json()['id']}").json(),
+            lambda document: document["progress"]["dead"] == len(dead),
+            20,
+        )
+
+    def known() -> list[dict[str, str]]:
+        listed = gateway.client.get("/v1/endpoints").json()["items"]
+        [own] = [each for each in listed if box.url.startswith(f"{each['origin']}/")]
+        return [each for each in own["disabledUrls"] if each["url"] == box.url]
+
+    send_on()
+    assert eventually(lambda: [each["reason"] for each in known()] == ["gone"])
+    shown = gateway.client.get(f"/v1/deliveries/{dead[0]}").json()
+    seen = gateway.client.get(shown["_links"]["endpoint"]).json()
+    assert box.url in [each["url"] for each in seen["disabledUrls"]]
+    assert box.received
+    before = len(box.received)
+    send_on()
+    assert len(box.received) == before
+
+
 def test_large_results_are_fetched_by_ticket(gateway: Gateway, httpserver: HTTPServer) -> None:
     box = inbox(httpserver, "/large")
     payload = "x" * 40_000

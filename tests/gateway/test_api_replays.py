@@ -525,6 +525,9 @@ async def test_mirrors_follow_what_operators_say(
     assert (await client.post(f"/v1/endpoints/{own}/resume")).status_code == 200
     claimed = await claim(services.deliveries, wanted(1, process="dp-resumed"))
     assert sorted(each.id for each in claimed) == sorted(ids)
+    for mirror in {each.endpoint for each in claimed}:
+        shown = await client.get(f"/v1/endpoints/{mirror}")
+        assert (shown.status_code, shown.json()["id"]) == (200, own)
     answer = await client.delete(f"/v1/endpoints/{own}")
     assert_problem(answer, "endpoint_in_use")
     await services.deliveries.record([over(each, Bury(reason="exhausted")) for each in claimed])

@@ -1,0 +1,354 @@
+"""Mirrors: what they and the endpoint that they are like know of each other, and share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from config.ids import choose_partition, derived_id, partition_of
+from config.scripts import partition_prefix
+from config.store import Store
+from delivery.bounds import DEFAULT_RETENTION
+from delivery.endpoints import Change, Endpoint, disabled_url, open_secrets
+from delivery.mirrors import MirrorNews, make_mirror, refresh_mirrors
+from delivery.models import Bury, Claimed, Deliver
+from delivery.rotation import change_secrets
+from delivery.sealing import KeyRing
+from delivery.secrets import Secrets
+from delivery.signing import generate_secret
+from delivery.told import AT_ONCE
+from tests.delivery.replay_side import OTHER_URL, Side, bury_some, side_of
+from tests.delivery.test_deadletters import bury
+from tests.delivery.test_store import RING, claim, enqueue, message, over, registration, wanted
+
+PARTITIONS = 4
+KEPT = 1_000
+HOST = "other.example"
+
+
+@pytest.fixture
+def side(store: Store) -> Side:
+    """Return deliveries in several partitions, and what replays them."""
+    return side_of(store, PARTITIONS)
+
+
+@pytest.fixture
+def news(store: Store, side: Side) -> MirrorNews:
+    return MirrorNews(store, side.deliveries, RING)
+
+
+async def send_on(side: Side) -> list[str]:
+    """Replay dead letters of all partitions to the other URL; return their identifiers."""
+    dead = [each for host in host_everywhere() for each in await bury(side.deliveries, host, 5)]
+    replay = await side.create(to_url=OTHER_URL)
+    assert (await side.carry_out(replay)).state == "completed"
+    return dead
+
+
+def host_everywhere() -> list[str]:
+    """Return a host of each partition."""
+    hosts = {
+        choose_partition(host, PARTITIONS): host for host in map("{}.example".format, "abcdefghij")
+    }
+    return [hosts[at] for at in range(PARTITIONS)]
+
+
+def own_id() -> str:
+    return registration(HOST, PARTITIONS).id
+
+
+def mirror_ids() -> list[str]:
+    own = registration(HOST, PARTITIONS)
+    return [
+        derived_id("ep", at, own.tenant, own.origin)
+        for at in range(PARTITIONS)
+        if at != partition_of(own.id)
+    ]
+
+
+async def read(side: Side, endpoint_id: str) -> Endpoint:
+    found = await side.deliveries.read_endpoint(endpoint_id)
+    assert found is not None
+    return found
+
+
+async def disabled(side: Side, endpoint_id: str) -> list[tuple[str, str]]:
+    """Return what an endpoint knows of disabled URLs: each opened, and why."""
+    kept = (await read(side, endpoint_id)).disabled
+    return [(RING.open(each.url, row=each.row).decode(), each.reason) for each in kept]
+
+
+def at_mirrors(claimed: Sequence[Claimed]) -> list[Claimed]:
+    return [each for each in claimed if each.endpoint != own_id()]
+
+
+async def answer_gone(side: Side, claimed: Claimed) -> None:
+    lost = await side.deliveries.record([replace(over(claimed, Bury(reason="gone")), status=410)])
+    assert not lost
+
+
+async def test_they_follow_its_secrets(side: Side) -> None:
+    await bury_some(side, 3)
+    await side.carry_out(await side.create(to_url=OTHER_URL))
+    fresh = generate_secret()
+
+    def rotate(kept: Secrets | None) -> Secrets:
+        assert kept is not None
+        return kept.rotated(fresh, now=0, overlap=0)
+
+    await change_secrets(side.deliveries, RING, await read(side, own_id()), "v1", rotate)
+    claimed = await side.claim_all("dp-later")
+    assert len(claimed) == 3
+    for each in claimed:
+        assert open_secrets(each.secrets["v1"], each.endpoint, RING).newest.text == fresh
+
+
+# Disabled URLs
+
+
+async def test_a_url_that_is_disabled_is_so_for_a_new_mirror(side: Side) -> None:
+    own = registration(HOST, PARTITIONS)
+    await side.deliveries.register_endpoint(own)
+    change = Change(disabled=[disabled_url(own.id, OTHER_URL, RING)])
+    await side.deliveries.change_endpoint(own.id, change)
+    dead = await send_on(side)
+    assert await side.claim_all("dp-next") == []
+    kept = [await side.deliveries.read(each) for each in dead]
+    assert {(each.state, each.reason) for each in kept if each} == {("dead", "disabled")}
+    for each in mirror_ids():
+        assert await disabled(side, each) == [(OTHER_URL, "operator")]
+
+
+async def test_a_410_to_a_mirror_disables_the_url_for_all(side: Side, news: MirrorNews) -> None:
+    dead = await send_on(side)
+    [first, *_] = at_mirrors(await claim(side.deliveries, wanted(1, limit=2, process="dp-first")))
+    await answer_gone(side, first)
+    assert await disabled(side, own_id()) == []
+    assert await news.move() == 1
+    for each in (own_id(), *mirror_ids()):
+        assert await disabled(side, each) == [(OTHER_URL, "gone")]
+    held = {each.id for each in await side.claim_all("dp-next")}
+    assert held == set()
+    states = Counter([(await read_reason(side, each)) for each in dead])
+    assert states["gone"] == 1
+    assert states["disabled"] >= PARTITIONS
+    assert await news.move() == 0
+
+
+async def read_reason(side: Side, delivery_id: str) -> str | None:
+    kept = await side.deliveries.read(delivery_id)
+    assert kept is not None
+    return kept.reason
+
+
+async def test_a_410_to_the_endpoint_disables_the_url_for_its_mirrors(
+    side: Side, news: MirrorNews
+) -> None:
+    await send_on(side)
+    claimed = await side.claim_all("dp-first")
+    await answer_gone(side, next(each for each in claimed if each.endpoint == own_id()))
+    assert await news.move() == 1
+    for each in mirror_ids():
+        assert await disabled(side, each) == [(OTHER_URL, "gone")]
+
+
+async def test_an_endpoint_without_mirrors_has_no_news(side: Side, news: MirrorNews) -> None:
+    await enqueue(side.deliveries, HOST)
+    [claimed] = await side.claim_all("dp-first")
+    await answer_gone(side, claimed)
+    assert len(await disabled(side, own_id())) == 1
+    assert await news.move() == 0
+
+
+async def test_who_enables_it_enables_it_for_all(side: Side, news: MirrorNews) -> None:
+    await send_on(side)
+    await answer_gone(side, at_mirrors(await side.claim_all("dp-first"))[0])
+    await news.move()
+    enabled = await side.deliveries.change_endpoint(own_id(), Change(disabled=[]))
+    assert enabled is not None
+    await refresh_mirrors(side.deliveries, enabled, RING)
+    for each in (own_id(), *mirror_ids()):
+        assert await disabled(side, each) == []
+
+
+async def test_news_from_before_an_operator_spoke_are_none(side: Side, news: MirrorNews) -> None:
+    await send_on(side)
+    claimed = at_mirrors(await side.claim_all("dp-first"))
+    await answer_gone(side, claimed[0])
+    await side.deliveries.change_endpoint(own_id(), Change(disabled=[]))
+    assert await news.move() == 1
+    for each in (own_id(), *mirror_ids()):
+        assert await disabled(side, each) == []
+    await answer_gone(side, claimed[1])
+    await news.move()
+    for each in (own_id(), *mirror_ids()):
+        assert await disabled(side, each) == [(OTHER_URL, "gone")]
+
+
+async def test_what_is_not_yet_carried_stays(side: Side, news: MirrorNews) -> None:
+    await send_on(side)
+    first = at_mirrors(await side.claim_all("dp-first"))[0]
+    await answer_gone(side, first)
+    paused = await side.deliveries.pause_endpoint(own_id())
+    assert paused is not None
+    await refresh_mirrors(side.deliveries, paused, RING)
+    assert await disabled(side, first.endpoint) == [(OTHER_URL, "gone")]
+    await news.move()
+    assert await disabled(side, own_id()) == [(OTHER_URL, "gone")]
+
+
+async def test_an_older_word_does_not_undo_a_later_one(side: Side) -> None:
+    await send_on(side)
+    change = Change(disabled=[disabled_url(own_id(), OTHER_URL, RING)])
+    older = await side.deliveries.change_endpoint(own_id(), change)
+    later = await side.deliveries.change_endpoint(own_id(), Change(disabled=[]))
+    assert older is not None
+    assert later is not None
+    for each in (later, older):
+        await refresh_mirrors(side.deliveries, each, RING)
+    for mirror in mirror_ids():
+        assert await disabled(side, mirror) == []
+
+
+async def test_news_carried_twice_are_carried_once(
+    store: Store, side: Side, news: MirrorNews
+) -> None:
+    await send_on(side)
+    first = at_mirrors(await side.claim_all("dp-first"))[0]
+    await answer_gone(side, first)
+    key = f"{partition_prefix(partition_of(first.endpoint))}mirrors:news"
+    [kept] = await store.client.lrange(key, 0, -1)
+    await news.move()
+    before = [await read(side, each) for each in (own_id(), *mirror_ids())]
+    await store.client.rpush(key, kept)
+    assert await news.move() == 1
+    after = [await read(side, each) for each in (own_id(), *mirror_ids())]
+    assert [each.disabled for each in after] == [each.disabled for each in before]
+    assert await store.client.exists(key) == 0
+
+
+async def test_news_of_an_endpoint_that_was_deleted_are_dropped(
+    store: Store, side: Side, news: MirrorNews
+) -> None:
+    key = f"{partition_prefix(0)}mirrors:news"
+    await store.client.rpush(key, own_id(), f"{own_id()} hash 1 gone row sealed")
+    assert await news.move() == 2
+    assert await store.client.exists(key) == 0
+
+
+async def test_a_ring_that_opens_nothing_does_not_hold_up_the_rest(
+    store: Store, side: Side
+) -> None:
+    await send_on(side)
+    await answer_gone(side, at_mirrors(await side.claim_all("dp-first"))[0])
+    blind = MirrorNews(store, side.deliveries, KeyRing({"k2": bytes(32)}))
+    assert await blind.move() == 1
+    assert await blind.move() == 0
+    assert await disabled(side, own_id()) == [(OTHER_URL, "gone")]
+
+
+async def test_news_are_bounded(store: Store, side: Side, news: MirrorNews) -> None:
+    await send_on(side)
+    first = at_mirrors(await side.claim_all("dp-first"))[0]
+    key = f"{partition_prefix(partition_of(first.endpoint))}mirrors:news"
+    await store.client.rpush(key, *(own_id() for _ in range(KEPT)))
+    await answer_gone(side, first)
+    assert await store.client.llen(key) == KEPT
+    assert await store.client.lrange(key, -1, -1) != [own_id().encode()]
+    for _ in range(KEPT // AT_ONCE):
+        assert await news.move() == AT_ONCE
+    assert await news.move() == 0
+    assert await disabled(side, own_id()) == [(OTHER_URL, "gone")]
+
+
+async def test_a_mirror_has_as_many_disabled_urls_as_any(store: Store, side: Side) -> None:
+    await send_on(side)
+    own = await read(side, own_id())
+    change = Change(
+        disabled=[disabled_url(own.id, f"{own.origin}/{each}", RING) for each in range(100)]
+    )
+    first = at_mirrors(await side.claim_all("dp-first"))[0]
+    full = await side.deliveries.change_endpoint(own.id, change)
+    assert full is not None
+    await answer_gone(side, first)
+    await refresh_mirrors(side.deliveries, full, RING)
+    for each in mirror_ids():
+        key = f"{partition_prefix(partition_of(each))}ep:{each}:gone"
+        assert await store.client.hlen(key) == 100
+
+
+# What they have a part of
+
+
+async def test_the_receiver_that_answers_its_challenge_is_verified_for_its_mirrors(
+    side: Side, news: MirrorNews
+) -> None:
+    own = replace(registration(HOST, PARTITIONS), unverified_rate=2.0)
+    await side.deliveries.register_endpoint(own)
+    await send_on(side)
+    assert {(await read(side, each)).unverified_rate for each in mirror_ids()} == {2.0}
+    asked = replace(message(own), trigger="test", challenge="c" * 32)
+    await side.deliveries.enqueue(asked)
+    claimed = await side.claim_all("dp-first")
+    [answered] = [each for each in claimed if each.id == asked.id]
+    await side.deliveries.record([over(answered, Deliver())])
+    assert (await read(side, own.id)).verified_at is not None
+    assert await news.move() == 1
+    assert {(await read(side, each)).unverified_rate for each in mirror_ids()} == {None}
+
+
+@pytest.mark.parametrize("host_limit", [4, 8, 31, 64, 300])
+async def test_a_host_is_asked_no_more_than_its_limit(store: Store, host_limit: int) -> None:
+    wide = replace(DEFAULT_RETENTION, initial_limit=2_000, max_limit=2_000, host_limit=host_limit)
+    side = side_of(store, PARTITIONS)
+    side.deliveries.retention = wide
+    for host in host_everywhere():
+        await bury(side.deliveries, host, host_limit)
+    await side.carry_out(await side.create(to_url=OTHER_URL))
+    # Another tenant's endpoint of the same host, which is not mirrored.
+    await enqueue(side.deliveries, HOST, host_limit * 2, tenant="t2")
+    held = await side.claim_all("dp-first")
+    assert host_limit * 3 // 4 <= len(held) <= host_limit
+    assert {partition_of(each.endpoint) for each in held} == set(range(PARTITIONS))
+    assert await side.claim_all("dp-second") == []
+    await side.deliveries.record([over(each, Deliver()) for each in held])
+    again = await side.claim_all("dp-third")
+    assert host_limit * 3 // 4 <= len(again) <= host_limit
+
+
+async def test_an_endpoint_that_is_deleted_gives_its_hosts_slots_back(store: Store) -> None:
+    side = side_of(store, PARTITIONS)
+    side.deliveries.retention = replace(side.deliveries.retention, host_limit=8)
+    own = registration(HOST, PARTITIONS)
+    made, _ = await side.deliveries.register_endpoint(own)
+    elsewhere = (partition_of(own.id) + 1) % PARTITIONS
+    mirror = await make_mirror(side.deliveries, made, elsewhere, RING)
+    await enqueue(side.deliveries, HOST, 20, tenant="t2")
+    held = await side.claim_all("dp-first")
+    assert len(held) == 8 - 3
+    for each in (mirror, own.id):
+        assert await side.deliveries.delete_endpoint(each)
+    await side.deliveries.record([over(each, Deliver()) for each in held])
+    assert len(await side.claim_all("dp-second")) == 8
+    prefix = partition_prefix(elsewhere)
+    assert await store.client.exists(f"{prefix}host:{HOST}") == 0
+
+
+async def test_what_an_operator_allows_is_divided(side: Side) -> None:
+    own = registration(HOST, PARTITIONS)
+    await side.deliveries.register_endpoint(own)
+    await side.deliveries.change_endpoint(own.id, Change(rate=48))
+    await send_on(side)
+    await enqueue(side.deliveries, HOST, 100)
+    claimed = Counter(each.endpoint for each in await side.claim_all("dp-first"))
+    # As many as may come at once: what a second allows.
+    assert claimed == {own.id: 42, **dict.fromkeys(mirror_ids(), 2)}
+    changed = await side.deliveries.change_endpoint(own.id, Change(max_limit=48))
+    assert changed is not None
+    await refresh_mirrors(side.deliveries, changed, RING)
+    assert {(await read(side, each)).max_limit for each in mirror_ids()} == {2}
+    kept = await read(side, own.id)
+    assert (kept.rate, kept.max_limit) == (48, 48)
