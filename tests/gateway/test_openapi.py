@@ -28,10 +28,10 @@ from gateway.ownership import VERIFICATION, challenge_body
 from gateway.problems import PROBLEMS
 from gateway.schemas.jobs import Event
 from gateway.urls import Urls
+from tests.gateway.burying import bury, run_replays
 from tests.gateway.conftest import PUBLIC_URL, Gateway, MakeServices
 from tests.gateway.in_force import put_in_force
 from tests.gateway.jobs import ECHO, finish, save, submit
-from tests.gateway.test_api_replays import bury, run_replays
 
 MODULES = json.dumps(
     [f"gateway.handlers_.{name}" for name in ("document", "echo", "http", "video")]
