@@ -60,7 +60,8 @@ async def main(number: int, healthy: str, rounds: list[dict[str, str]]) -> dict[
     """Send, and return what there is to say."""
     gate = Gate(check=Guard(policy=LOOPBACK), resolver=PolicyResolver(_nobody, LOOPBACK))
     said: dict[str, Any] = {}
-    async with _Noting(gate=gate, deadlines=DEADLINES) as transport:
+    transport = _Noting(gate=gate, deadlines=DEADLINES)
+    async with transport:
         sender = Sender(transport, SystemClock())
         await _attempts(sender, healthy, number)
         before = _peak()
