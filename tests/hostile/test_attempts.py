@@ -156,3 +156,23 @@ async def test_retry_after_is_ignored_or_clamped(
     # A 404 that says nothing of when is a failure like others.
     is_failure = status == 404 and becomes == "ignored"
     assert attempt.outcome == ("rejected" if is_failure else "throttled")
+
+
+@pytest.mark.parametrize("host", ["xn--fa-hia.de", "h.example"])
+@pytest.mark.parametrize(
+    "target", ["/a%0d%0aHost:%20evil.example%0d%0a%0d%0ab", "/%00/%2e%2e/%7e?c=%0D%0A", "/a/../b"]
+)
+async def test_accepted_escapes_are_sent_byte_for_byte(
+    host: str, target: str, store: Store, start_receiver: StartReceiver
+) -> None:
+    receiver = await start_receiver(says())
+    network = Network({host: [[PUBLIC]]}, reach=receiver.port)
+    async with process(store, network, Policy(allow_http=True, ports=None)) as running:
+        delivery = await running.owe(f"http://{host}{target}")
+        assert await running.ended(delivery) == ("delivered", "")
+    [(head, _)] = receiver.requests
+    assert head.startswith(f"POST {target} HTTP/1.1\r\n".encode())
+    assert [line for line in head.lower().split(b"\r\n") if line.startswith(b"host:")] == [
+        f"host: {host}".encode()
+    ]
+    assert network.looked_up == [host]
