@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.http11 import Request as HandshakeRequest
 
 from config.admin import admin_port
@@ -168,6 +168,7 @@ def create_app(
     )
     # A redirect to the address with or without a slash would be no problem+json.
     app.router.redirect_slashes = False
+    app.router.default = _nothing_here
     return app
 
 
@@ -202,10 +203,13 @@ def problem_of(error: Exception) -> Problem:
             return Problem(
                 "artifacts_unavailable", "a file could not be used", retry_after=RETRY_SECONDS
             )
-        case HTTPException(status_code=404):
-            return Problem("not_found", "there is nothing at this address")
         case _:
             return Problem("internal_error", "the request could not be handled")
+
+
+async def _nothing_here(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Answer an address without a route; the library's own answer to a handshake would be 403."""
+    raise Problem("not_found", "there is nothing at this address")
 
 
 async def _nobody_listens(_request: Request, _error: Exception) -> Response:

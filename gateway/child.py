@@ -23,7 +23,7 @@ from typing import Final, NoReturn
 from config.clock import SystemClock
 from config.tracing import within
 from gateway.artifacts import ArtifactStore
-from gateway.context import COMPLETE, MAX_MESSAGE
+from gateway.context import COMPLETE, MAX_MESSAGE, memory_is_used_up
 from gateway.frames import MAX_FRAME, ChildJob, FrameError, Frames, encode_frame
 from gateway.jobcontext import JobCancelled, JobError
 from gateway.jobfiles import JobFiles
@@ -155,7 +155,7 @@ def attempt(job: ChildJob, registry: Registry, line: Line, artifacts_url: str) -
     """Call the handler; whatever it does becomes the last message."""
     context = IsolatedJob(job, line, artifacts_url)
     try:
-        return encode_frame({"is": "returned", "results": _call(job, registry, context)})
+        return encode_frame({"is": "returned", "results": _call(job, registry, context, line)})
     except JobCancelled:
         return encode_frame({"is": "cancelled"})
     except JobError as error:
@@ -172,9 +172,12 @@ def attempt(job: ChildJob, registry: Registry, line: Line, artifacts_url: str) -
         context.close()
 
 
-def _call(job: ChildJob, registry: Registry, context: IsolatedJob) -> JsonObject:
+def _call(job: ChildJob, registry: Registry, context: IsolatedJob, line: Line) -> JsonObject:
     kind = registry.get(job.type)
     given = kind.parse_input(context.read_input(job.input, job.input_file))
+    if kind.memory_bytes is not None:
+        # Where C code gets no more it aborts, and nobody here is left to say why.
+        line.send(encode_frame({"is": "bounded", "bytes": kind.memory_bytes}))
     with _bounded_memory(kind.memory_bytes), within(job.trace):
         return kind.run(context, given)
 
@@ -209,8 +212,7 @@ def _bounded_memory(limit: int | None) -> Iterator[None]:
     except (MemoryError, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.ENOMEM:
             raise
-        sentence = f"The job needed more memory than its limit of {_mebibytes(limit)}."
-        raise JobError(sentence) from error
+        raise memory_is_used_up(limit) from error
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 

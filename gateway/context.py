@@ -86,3 +86,19 @@ def time_is_up(job: Job) -> JobError:
         code="timeout",
         retry=True,
     )
+
+
+def memory_is_used_up(limit: int, *, by_abort: bool = False) -> JobError:
+    """Return what an attempt ends with that wanted more memory than it may have.
+
+    Another attempt would want as much.
+
+    Args:
+        limit: bytes.
+        by_abort: nothing tells of it but an abort under the limit: what C code does that gets none.
+    """
+    bound = f"its limit of {limit / 1024**2:g} MiB"
+    sentence = f"The job needed more memory than {bound}."
+    if by_abort:
+        sentence = f"The job's process aborted; it may have needed more memory than {bound}."
+    return JobError(sentence, code="memory_limit")

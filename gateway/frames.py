@@ -3,7 +3,8 @@
 The worker and the handler speak over the *line*, a socket of length-prefixed JSON:
 
     worker  -> handler      job, go (the answer to progress), stop
-    handler -> worker       progress, saved, and at last one of returned, raised, cancelled
+    handler -> worker       bounded (its memory), progress, saved, and at last one of returned,
+                            raised, cancelled
 
 The worker and the keeper speak over the *life*, a socket on which the keeper tells the handler's
 process id and later its exit code. That the worker's end of it closes, however that comes about, is

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from config.clock import Clock
-from gateway.context import time_is_up
+from gateway.context import memory_is_used_up, time_is_up
 from gateway.frames import NUMBER, ChildJob, FrameError, Frames, encode_frame
 from gateway.jobcontext import JobCancelled, JobError
 from gateway.models import Job, JsonObject, StoredFile
@@ -71,6 +71,7 @@ class IsolatedRun:
         self._line.put(ChildJob.of(job).encode())
         self._reason: JobCancelled | JobError | None = None
         self._kill_at = float("inf")
+        self._bound: int | None = None
         self._has_last_word = False
 
     def __enter__(self) -> Self:
@@ -124,6 +125,8 @@ class IsolatedRun:
     def _heed(self, message: JsonObject) -> JsonObject | None:
         """Act on a message; returns the result when that is what it is."""
         match message:
+            case {"is": "bounded", "bytes": int(limit)}:
+                self._bound = limit
             case {"is": "progress", "percent": int(percent), "message": str(text)}:
                 self._report(percent, text)
             case {
@@ -192,6 +195,8 @@ class IsolatedRun:
                 "The job's process was killed (SIGKILL); the machine may be short of memory.",
                 retry=True,
             )
+        if code == -signal.SIGABRT and self._bound is not None:
+            return memory_is_used_up(self._bound, by_abort=True)
         return JobError(f"The job's process crashed ({_signal_name(-code)}).", retry=True)
 
     def _await_end(self, seconds: float) -> None:

@@ -8,9 +8,11 @@ import gzip
 import hashlib
 import socket
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
 
 from delivery.deadlines import Deadlines
 from delivery.egress import Policy
@@ -27,6 +29,7 @@ from delivery.fetch import (
     fetch,
 )
 from delivery.guard import AddressInfo
+from tests.delivery.authority import Authority
 
 if TYPE_CHECKING:
     from tests.delivery.conftest import Receiver, Script, StartReceiver
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 LIMIT = 1024 * 1024
 PATIENT = Deadlines(dns=10, connect=10, first_byte=10, total=60)
 PUBLIC = "93.184.215.14"
+LOCALHOST = x509.DNSName("localhost")
 
 
 def request(receiver: Receiver, target: str = "/", method: str = "GET", **rest: Any) -> Request:
@@ -192,13 +196,56 @@ async def test_the_head_is_told_before_the_body(start_receiver: StartReceiver) -
     assert told == [(200, "4"), b"body"]
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_the_environments_proxies_are_ignored(
-    start_receiver: StartReceiver, monkeypatch: pytest.MonkeyPatch
+    scheme: str,
+    start_receiver: StartReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+    loopback: Policy,
+    tmp_path: Path,
 ) -> None:
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    receiver = await start_receiver(with_length(b"direct"))
-    assert (await fetched(request(receiver)))[1] == b"direct"
+    authority = Authority(tmp_path)
+    tls = authority.server(LOCALHOST) if scheme == "https" else None
+    receiver = await start_receiver(with_length(b"direct"), tls)
+    url = f"{scheme}://localhost:{receiver.port}/"
+    for reach in (Trusted(), Guarded(policy=loopback, lookup=refuses_lookups)):
+        got = bytearray()
+        await fetch(
+            Request(method="GET", url=url, headers={}),
+            got.extend,
+            limit=LIMIT,
+            reach=reach,
+            deadlines=PATIENT,
+            ssl_context=authority.client(),
+        )
+        assert got == b"direct"
+
+
+@pytest.mark.parametrize("flaw", ["another name", "expired", "self-signed", "unknown authority"])
+async def test_a_bad_certificate_is_a_failure(
+    flaw: str, start_receiver: StartReceiver, loopback: Policy, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    name = x509.DNSName("other.example") if flaw == "another name" else LOCALHOST
+    tls = authority.server(
+        name, days=-1 if flaw == "expired" else 30, self_signed=flaw == "self-signed"
+    )
+    receiver = await start_receiver(with_length(b"never"), tls)
+    url = f"https://localhost:{receiver.port}/"
+    for reach in (Trusted(), Guarded(policy=loopback, lookup=refuses_lookups)):
+        with pytest.raises(TransportFailed) as caught:
+            await fetch(
+                Request(method="GET", url=url, headers={}),
+                bytearray().extend,
+                limit=LIMIT,
+                reach=reach,
+                deadlines=PATIENT,
+                ssl_context=None if flaw == "unknown authority" else authority.client(),
+            )
+        assert caught.value.code == "tls"
+    assert receiver.requests == []
 
 
 # What stops it
@@ -301,7 +348,16 @@ async def test_a_method_is_a_word(start_receiver: StartReceiver, method: str) ->
         ("127.0.0.1", []),
         ("[::1]", []),
         ("169.254.169.254", []),
+        ("168.63.129.16", []),
+        ("[::127.0.0.1]", []),
+        ("[::ffff:7f00:1]", []),
+        ("[64:ff9b::a9fe:a9fe]", []),
+        ("[2002:7f00:1::]", []),
+        ("[fd00:ec2::254]", []),
+        ("[fec0::1]", []),
         ("h.example", ["10.0.0.1"]),
+        ("h.example", [PUBLIC, "168.63.129.16"]),
+        ("h.example", [PUBLIC, "224.0.0.1"]),
         ("h.example", [PUBLIC, "127.0.0.1"]),
         ("h.example", ["::ffff:8.8.8.8"]),
     ],

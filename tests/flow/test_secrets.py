@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -185,6 +186,12 @@ def _refusals(seen: Watched) -> None:
         content=f'{{"a": "{HEADER}", "a": "{HEADER}"',
         headers={"Content-Type": "application/json"},
     )
+    for name in (FORGED, "line\nend", "\x1b]0;title\x07", "\u202ereversed", "\u2028"):
+        seen.ask("POST", "/v1/files", params={"name": name}, content=b"x")
+        seen.ask("POST", "/v1/admin/keys", json={"name": name, "scopes": ["read"]})
+        seen.ask("POST", "/v1/jobs", json=base | {"metadata": {name: name}})
+        seen.ask("POST", "/v1/jobs", json=base | {"type": name})
+        seen.ask("GET", f"/v1/jobs/{quote(name)}")
     seen.ask("GET", f"/v1/jobs/nothing?key={QUERY}")
     seen.ask("GET", f"/nowhere?key={QUERY}")
     seen.ask("PUT", f"/v1/jobs?key={QUERY}")

@@ -227,7 +227,7 @@ def hang(job: JobContext, given: Hang) -> Word:  # noqa: C901 - a catalogue
 class Appetite(JobModel):
     """What to take too much of."""
 
-    of: Literal["bytes", "objects", "map", "little"]
+    of: Literal["bytes", "objects", "map", "little", "c", "fault"]
 
 
 @job_type(
@@ -247,6 +247,11 @@ def eat(job: JobContext, given: Appetite) -> Word:
             taken = [bytes(100) for _ in range(MEMORY // 64)]
         case "map":
             taken = mmap.mmap(-1, 2 * MEMORY)
+        case "c":
+            if not ctypes.CDLL(None).malloc(ctypes.c_size_t(2 * MEMORY)):
+                os.abort()
+        case "fault":
+            ctypes.string_at(0)
         case "little":
             taken = bytearray(MEMORY // 4)
             job.save("kept.bin", b"x" * 1_000_000, "application/octet-stream")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,6 +127,44 @@ async def test_a_known_key_is_a_principal() -> None:
     authenticator = Authenticator(Keys(KEY).find, FakeClock())
     principal = await authenticator.authenticate(f"Bearer {TOKEN}")
     assert principal == Principal(tenant="acme", scopes=KEY.scopes, key_id=KEY.id)
+
+
+class Digest(str):
+    """A digest that tells how far another one is like it to nobody: it is not compared by `==`."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError(f"compared with {other!r} by ==")
+
+    def __ne__(self, other: object) -> bool:
+        raise AssertionError(f"compared with {other!r} by !=")
+
+    __hash__ = str.__hash__
+
+
+OTHER_TOKEN, OTHER_KEY = make_key("acme", {"read"}, 0)
+
+
+@pytest.mark.parametrize(
+    ("token", "is_let_in"), [(TOKEN, True), (OTHER_TOKEN, False)], ids=["its", "another"]
+)
+async def test_what_is_kept_of_a_key_is_compared_in_constant_time(
+    token: str, is_let_in: bool
+) -> None:
+    kept = replace(KEY, digest=Digest(KEY.digest))
+
+    async def find(_digest: str) -> ApiKey:
+        return kept
+
+    for authenticator in (
+        Authenticator(find, FakeClock()),
+        Authenticator(Keys().find, FakeClock(), kept),
+    ):
+        entered = None
+        with suppress(Problem):
+            entered = await authenticator.authenticate(f"Bearer {token}")
+        assert (entered is not None) == is_let_in
 
 
 async def test_an_unknown_key_is_refused() -> None:

@@ -336,8 +336,26 @@ def test_memory_is_bounded(runs: Runs, appetite: str) -> None:
     with pytest.raises(JobError) as caught:
         runs.run("eat", {"of": appetite})
     assert caught.value.message == "The job needed more memory than its limit of 128 MiB."
-    assert not caught.value.retry
+    assert (caught.value.code, caught.value.retry) == ("memory_limit", False)
     assert runs.works()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bound address space")
+def test_c_code_that_aborts_under_a_limit_of_memory_is_taken_to_have_hit_it(runs: Runs) -> None:
+    with pytest.raises(JobError) as caught:
+        runs.run("eat", {"of": "c"})
+    assert caught.value.message == (
+        "The job's process aborted; it may have needed more memory than its limit of 128 MiB."
+    )
+    assert (caught.value.code, caught.value.retry) == ("memory_limit", False)
+    assert runs.works()
+
+
+def test_another_crash_under_a_limit_of_memory_is_a_crash(runs: Runs) -> None:
+    with pytest.raises(JobError) as caught:
+        runs.run("eat", {"of": "fault"})
+    assert caught.value.message == "The job's process crashed (SIGSEGV)."
+    assert (caught.value.code, caught.value.retry) == ("handler_error", True)
 
 
 def test_what_is_loaded_does_not_count_as_memory_of_the_job(runs: Runs) -> None:

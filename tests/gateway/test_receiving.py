@@ -140,7 +140,11 @@ def test_the_event_is_what_the_body_says(document: object, data: Mapping[str, ob
             )
             for name, value in [
                 ("nothing", "v1,"),
+                ("nothing-twice", "v1, v1,"),
                 ("bad-base64", "v1,%%%"),
+                ("bad-padding", SIGNATURE.rstrip("=")),
+                ("bytes-behind", SIGNATURE + "!"),
+                ("urlsafe", "v1," + "-_" * 22),
                 ("no-version", "g0hM9SsE"),
                 ("not-ascii", "v1,é"),
             ]
@@ -175,7 +179,9 @@ def test_the_part_at_fault_is_named(
     assert said in str(failed)
 
 
-@pytest.mark.parametrize("body", [BODY + b"\n", BODY[:-1], b""])
+@pytest.mark.parametrize(
+    "body", [BODY + b"\n", BODY + b"\0", b" " + BODY, BODY[:-1], BODY.swapcase(), b""]
+)
 def test_another_body_does_not_verify(body: bytes) -> None:
     assert failure(body).fault == "no_match"
 
@@ -196,7 +202,11 @@ def test_five_minutes_either_way_are_tolerated(seconds: int) -> None:
     ("now", "fault", "seconds", "said"),
     [
         (NOW + 301, "too_old", 301, "is 301 s in the past; 300 s are tolerated"),
+        (NOW - 301, "too_new", 301, "is 301 s in the future; 300 s are tolerated"),
         (NOW - 412.4, "too_new", 412, "is 412 s in the future; 300 s are tolerated"),
+        (NOW + 300.5, "too_old", 300, "tolerated"),
+        (NOW - 300.5, "too_new", 300, "tolerated"),
+        (0, "too_new", NOW, "tolerated"),
     ],
 )
 def test_how_far_a_timestamp_is_away_is_said(

@@ -86,6 +86,8 @@ async def test_websockets_are_refused_before_the_upgrade(served: Served) -> None
         (path, {"Authorization": "Basic eA=="}, None, 401),
         (f"/v1/jobs/{new_id('job', 0, 0)}", BEARER, None, 404),
         (f"/jobs/{erased}", BEARER, None, 410),
+        ("/v1/jobs", BEARER, None, 404),
+        ("/nowhere", {}, "https://elsewhere.example", 404),
         (path, BEARER, "https://elsewhere.example", 403),
         (path, BEARER, "null", 403),
     ):

@@ -89,6 +89,23 @@ async def test_amplification_who_fails_is_soon_left_alone(
     assert len(receiver.requests) <= (5 + AT_ONCE) * len(TENANTS)
 
 
+async def test_amplification_thousands_of_one_tenants_jobs_are_a_few_requests_to_who_fails(
+    store: Store, start_receiver: StartReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SWEEP, 0.01)
+    victim = Victim(says(503))
+    receiver = await start_receiver(victim)
+    network = Network({"victim.example": [[PUBLIC]]}, reach=receiver.port)
+    async with process(store, network, POLICY, gaps=(0.0, 0.001), host_limit=AT_ONCE) as running:
+        for number in range(2_000):
+            await running.owe(f"http://victim.example/{number}")
+        await running.deliveries.until(lambda: len(running.deliveries.ended) >= 5)
+        asked = running.deliveries.claims
+        await running.deliveries.until(lambda: running.deliveries.claims >= asked + 20)
+    assert victim.peak <= AT_ONCE
+    assert len(receiver.requests) <= 5 + AT_ONCE
+
+
 @pytest.mark.parametrize(("status", "times"), [(500, 4), (410, 1)])
 async def test_amplification_a_callback_has_so_many_attempts_and_410_is_the_last_word(
     status: int, times: int, store: Store, start_receiver: StartReceiver

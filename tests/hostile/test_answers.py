@@ -21,6 +21,9 @@ AT_ONCE = 32
 CEILING = 16 * 2**20
 """Bytes that a process may grow by while 32 at a time do their worst: half a MiB each."""
 
+READ = 16 * 1024
+"""Bytes of a body that are read at most."""
+
 JAR = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nset-cookie: a=b; domain=127.0.0.1\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -198,6 +201,7 @@ def test_answer_costs_no_more_than_so_much_memory(
     said = attempted[0][case]
     assert set(said["outcomes"]) <= set(ANSWERS[case][1].split(" or "))
     assert said["after"] == "delivered"
+    assert said["read"] <= READ
     assert said["kept"] <= MAX_ANSWER_KEPT
     assert said["grown"] < CEILING
 

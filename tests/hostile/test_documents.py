@@ -48,15 +48,15 @@ TWICE = "/Filter[/FlateDecode/FlateDecode]"
 SHOWN = b"BT /F 1 Tf (" + b"word " * 10_000 + b") Tj ET\n"
 
 # By name: what makes the document, and what its job fails with. Where nothing but the limit of its
-# process ends the work, that is what the process died of.
+# process ends the work, that is said.
 DOCUMENTS: dict[str, tuple[Callable[[], bytes], str]] = {
     "2 GiB of nothing in a page": (
         lambda: pdf(packed(b" " * 2**20, 2_048), filters=TWICE),
-        "handler_error",
+        "memory_limit",
     ),
     "2 GiB of text in a page": (
         lambda: pdf(packed(SHOWN, 40_000), filters=TWICE),
-        "handler_error",
+        "memory_limit",
     ),
     "pages that hold themselves": (
         lambda: pdf(b"", kids=" ".join(["2 0 R"] * 1_000)),
@@ -132,6 +132,6 @@ def test_files_that_want_everything_end_their_job_and_no_more(
     make, code = DOCUMENTS[case]
     with pytest.raises(JobError) as caught:
         analyze(isolation, make())
-    assert caught.value.code == code
+    assert (caught.value.code, caught.value.retry) == (code, False)
     assert len(caught.value.message) < 500
     assert analyze(isolation, b"Four words are enough.")["words"] == 4

@@ -397,7 +397,12 @@ async def test_idempotency_keys_are_each_tenants_own_and_make_one_job(
 ) -> None:
     headers = {"Idempotency-Key": "the-same"}
     other = {**ECHO, "input": {"payload": 2}}
+
+    async def listed(client: httpx.AsyncClient) -> int:
+        return len((await client.get("/v1/jobs?limit=100")).json()["items"])
+
     async with await world.gateway.client("acme") as owner:
+        before = await listed(owner)
         same = await asyncio.gather(
             *(owner.post("/v1/jobs", json=ECHO, headers=headers) for _ in range(10))
         )
@@ -406,10 +411,14 @@ async def test_idempotency_keys_are_each_tenants_own_and_make_one_job(
         assert_problem(
             await owner.post("/v1/jobs", json=other, headers=headers), "idempotency_key_reused"
         )
+        again = await owner.post("/v1/jobs", json=ECHO, headers=headers)
+        assert (again.status_code, again.json()["jobId"]) == (202, first)
+        assert await listed(owner) == before + 1
         second = await stranger.post("/v1/jobs", json=other, headers=headers)
         assert second.status_code == 202
         assert "idempotent-replayed" not in second.headers
         assert second.json()["jobId"] != first
+        assert (await listed(owner), await listed(stranger)) == (before + 1, 1)
 
 
 async def test_an_origin_is_an_endpoint_of_each_tenants_own(

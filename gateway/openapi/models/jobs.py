@@ -69,8 +69,8 @@ class JobBase(Answered):
     error_code: Annotated[
         str | None,
         Field(
-            description="For programs, an open set: `handler_error`, `timeout`, `queue_timeout`, "
-            "`orphaned`, `poison`, `upstream_error`, and what handlers raise."
+            description="For programs, an open set: `handler_error`, `timeout`, `memory_limit`, "
+            "`queue_timeout`, `orphaned`, `poison`, `upstream_error`, and what handlers raise."
         ),
     ]
     metadata: Annotated[dict[str, Any], Field(description="As it was given at submit.")]
