@@ -5,6 +5,9 @@
 The encoding is pure ASCII: a control or escape character in a name cannot forge a line or reach a
 terminal. What is a secret wherever it stands is masked: queries and passwords of URLs, our keys and
 signing secrets. Nobody should log them; an error of a library may, by what it says.
+
+What a line is about, a request, a job or a delivery, stands on every line that is written within
+`about`, whoever writes it.
 """
 
 import json
@@ -12,6 +15,10 @@ import logging
 import math
 import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Final, TextIO
 
 from config.clock import rfc3339
@@ -40,6 +47,37 @@ _QUIET: Final = ("uvicorn.access", "uvicorn.sockets", "httpx", "httpcore")
 
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
+
+_subjects: ContextVar[Mapping[str, str]] = ContextVar("subjects", default=MappingProxyType({}))
+
+
+@contextmanager
+def about(**subjects: str) -> Iterator[None]:
+    """Have what is written within name its `subjects`, in tasks that begin within as well.
+
+    Args:
+        subjects: fields of the line, such as `job`, and what they say; beside those around it.
+    """
+    token = _subjects.set({**_subjects.get(), **subjects})
+    try:
+        yield
+    finally:
+        _subjects.reset(token)
+
+
+def subject(name: str) -> str | None:
+    """Return what `about` said of the field `name`; None outside of it."""
+    return _subjects.get().get(name)
+
+
+class Subjects(logging.Filter):
+    """Puts on each record what it is about, unless the record itself says."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add it, and let every record pass."""
+        for name, value in _subjects.get().items():
+            vars(record).setdefault(name, value)
+        return True
 
 
 class JsonFormatter(logging.Formatter):
@@ -98,6 +136,7 @@ def configure(role: str, level: str = "info") -> None:
         raise ValueError(f"no such log level: {level}")
     handler = _StandardError()
     handler.setFormatter(JsonFormatter(role))
+    handler.addFilter(Subjects())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)

@@ -22,6 +22,7 @@ from tenacity.wait import wait_random_exponential
 from config.clock import SECOND, StoreClock
 from config.errors import StoreError, StoreUnavailable
 from config.ids import random_float, random_text
+from config.log import about
 from config.scripts import partition_prefix
 from config.store import Store
 from config.tasks import background, cancel_all
@@ -269,20 +270,25 @@ class DeliveryWorker:
                 await self._wake.wait()
 
     async def _attempt(self, claimed: Claimed) -> None:
-        try:
-            over = await attempt(claimed, sender=self._sender, rules=self._rules, clock=self._clock)
-        except asyncio.CancelledError:
-            over = interrupted(claimed, self._clock.now())
-        except Exception:  # noqa: BLE001
-            # A fault of ours, which uses up the budget all the same, or it would go on for ever.
-            _log.exception("delivery.attempt_failed", extra={"delivery": claimed.id})
-            over = faulted(claimed, self._clock.now(), self._rules)
+        with about(delivery=claimed.id, tags=claimed.tags):
+            over = await self._become(claimed)
         self._metrics.attempted(claimed, over, self._clock.now())
         # The slot is for the attempt. While its result waits to be recorded, others are under way.
         self._slots.empty(claimed.id, claimed.claim)
         self._unrecorded += 1
         self._over.put_nowait(over)
         self._freed()
+
+    async def _become(self, claimed: Claimed) -> Attempted:
+        """Return what becomes of an attempt, whatever happens to it."""
+        try:
+            return await attempt(claimed, sender=self._sender, rules=self._rules, clock=self._clock)
+        except asyncio.CancelledError:
+            return interrupted(claimed, self._clock.now())
+        except Exception:  # noqa: BLE001
+            # A fault of ours, which uses up the budget all the same, or it would go on for ever.
+            _log.exception("delivery.attempt_failed")
+            return faulted(claimed, self._clock.now(), self._rules)
 
     async def _record_all(self) -> None:
         while True:

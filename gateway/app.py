@@ -52,7 +52,7 @@ from gateway.artifacts import ArtifactError
 from gateway.auth import ApiKey, Authenticator, bootstrap_key
 from gateway.connection import PatientProtocol, bounded
 from gateway.keys import KeyStore
-from gateway.middleware import Edge, log_request_ids
+from gateway.middleware import Edge
 from gateway.problems import Problem, render
 from gateway.ratelimit import RateLimiter, RateLimits, connect_soft
 from gateway.services import Services, open_services
@@ -230,7 +230,6 @@ async def serve(settings: Settings) -> None:
     services = open_services(settings)
     soft = connect_soft(settings)
     tracer = open_tracer(settings.tracing, "api")
-    log_request_ids()
     try:
         admission = Admission(services.jobs, settings, services.clock)
         urls = Urls(settings.public_url)

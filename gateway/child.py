@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Final, NoReturn
 
 from config.clock import SystemClock
+from config.log import about
 from config.tracing import within
 from gateway.artifacts import ArtifactStore
 from gateway.context import COMPLETE, MAX_MESSAGE, memory_is_used_up
@@ -154,6 +155,11 @@ def unexpected(error: BaseException) -> str:
 def attempt(job: ChildJob, registry: Registry, line: Line, artifacts_url: str) -> bytes:
     """Call the handler; whatever it does becomes the last message."""
     context = IsolatedJob(job, line, artifacts_url)
+    with about(job=job.id):
+        return _attempt(job, registry, line, context)
+
+
+def _attempt(job: ChildJob, registry: Registry, line: Line, context: IsolatedJob) -> bytes:
     try:
         return encode_frame({"is": "returned", "results": _call(job, registry, context, line)})
     except JobCancelled:

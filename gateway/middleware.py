@@ -8,10 +8,8 @@ on every answer, those to unforeseen errors included.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextvars import ContextVar
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.ids import random_text
+from config.log import about, subject
 from config.sections import ApiSettings
 from gateway.problems import Problem
 
@@ -42,28 +41,10 @@ EXPOSED = (
 Network = IPv4Network | IPv6Network
 Refuse = Callable[[Scope, Problem], Response]
 
-_current: ContextVar[str] = ContextVar("request_id", default="")
-
 
 def current_request_id() -> str | None:
     """Return the identifier of the request under way; None outside of any."""
-    return _current.get() or None
-
-
-class RequestIds(logging.Filter):
-    """Puts the identifier of the request under way on every line of the log."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Add it, and let every record pass."""
-        if identifier := _current.get():
-            record.request = identifier
-        return True
-
-
-def log_request_ids() -> None:
-    """Have every line that the handlers of the root logger write name its request."""
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(RequestIds())
+    return subject("request")
 
 
 def request_id(given: str | None) -> str:
@@ -145,9 +126,13 @@ class Edge:
             return
         headers = Headers(scope=scope)
         identifier = request_id(headers.get(REQUEST_ID))
-        _current.set(identifier)
         self._believe_proxies(scope, headers)
+        with about(request=identifier):
+            await self._answer(scope, receive, send, headers, identifier)
 
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers, identifier: str
+    ) -> None:
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._answered(scope["method"], message["status"])

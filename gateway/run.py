@@ -19,6 +19,7 @@ from tenacity.wait import wait_random_exponential
 from config.clock import rfc3339
 from config.errors import StoreFull, StoreUnavailable
 from config.ids import random_float
+from config.log import about
 from delivery.metrics import DENIED
 from delivery.models import Message
 from gateway.artifacts import job_prefix
@@ -61,7 +62,7 @@ def run_job(job_id: str, worker: Worker) -> None:
     """Make one attempt at the job, if it is to be worked on."""
     if worker.is_stopping:
         return
-    with worker.leases.suspect_place() as place:
+    with about(job=job_id), worker.leases.suspect_place() as place:
         held = _claim(job_id, worker, suspect=place.is_ours)
         if held is None:
             return
@@ -108,7 +109,8 @@ def end_overtime(held: Held, worker: Worker) -> None:
     """End the attempt of a handler that ignores its deadline, in its place."""
     error = time_is_up(held.job)
     outcome = Raised(error=error.message, code=error.code, retry=error.retry)
-    settle(held, outcome, {}, worker)
+    with about(job=held.job.id):
+        settle(held, outcome, {}, worker)
 
 
 def _claim(job_id: str, worker: Worker, *, suspect: bool) -> Held | None:

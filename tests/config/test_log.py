@@ -1,5 +1,6 @@
 """Lines of the log: complete, bounded, and nothing a name could forge."""
 
+import asyncio
 import io
 import json
 import logging
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.log import MAX_TEXT, JsonFormatter, configure
+from config.log import MAX_TEXT, JsonFormatter, about, configure, subject
 
 FORMATTER = JsonFormatter("api")
 
@@ -157,6 +158,49 @@ def test_a_closed_stream_stops_nothing(
     configure("api")
     logging.getLogger("api").error("nobody.reads")
     assert root_logger.handlers
+
+
+async def test_lines_say_what_they_are_about(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("worker")
+
+    async def later() -> None:
+        logging.getLogger("a.library").warning("later")
+
+    def elsewhere() -> None:
+        logging.getLogger("a.library").warning("elsewhere")
+
+    with about(request="req_1", job="job_1"):
+        assert subject("request") == "req_1"
+        await asyncio.to_thread(elsewhere)
+        task = asyncio.create_task(later())
+        with about(job="job_2"):
+            root_logger.warning("inner")
+        root_logger.warning("again")
+        root_logger.warning("own", extra={"job": "job_3"})
+    await task
+    root_logger.warning("outside")
+    assert subject("request") is None
+    lines = [json.loads(each) for each in capsys.readouterr().err.splitlines()]
+    assert [(each["event"], each.get("request"), each.get("job")) for each in lines] == [
+        ("elsewhere", "req_1", "job_1"),
+        ("inner", "req_1", "job_2"),
+        ("again", "req_1", "job_1"),
+        ("own", "req_1", "job_3"),
+        ("later", "req_1", "job_1"),
+        ("outside", None, None),
+    ]
+
+
+def test_what_a_line_is_about_cannot_replace_the_fixed_ones(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("worker")
+    with about(role="forged", levelname="forged", event="forged"):
+        root_logger.warning("something")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["role"], line["level"], line["event"]) == ("worker", "warning", "something")
 
 
 def test_an_unknown_level_is_refused(root_logger: logging.Logger) -> None:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from config.clock import SECOND, StoreClock, SystemClock
 from config.errors import StoreUnavailable
 from config.ids import partition_of
+from config.log import Subjects
 from config.scripts import partition_prefix
 from config.store import Store
 from delivery.attempt import Rules
@@ -394,6 +395,7 @@ async def test_an_attempt_that_fails_by_a_fault_of_ours_uses_up_the_budget(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     receiver = await start_receiver(says(OK))
+    caplog.handler.addFilter(Subjects())
     to = await endpoint(deliveries, receiver)
     made = message(to)
     faulty = replace(made, headers=RING.seal(b"not JSON", row=made.id))
@@ -406,7 +408,10 @@ async def test_an_attempt_that_fails_by_a_fault_of_ours_uses_up_the_budget(
     assert (kept.state, kept.reason, kept.attempts) == ("dead", "exhausted", 3)
     assert {each["outcome"] for each in kept.history} == {"internal_error"}
     assert [head.count(healthy.encode()) for head, _ in receiver.requests] == [1]
-    assert "delivery.attempt_failed" in caplog.text
+    failed = [each for each in caplog.records if each.msg == "delivery.attempt_failed"]
+    named = {"delivery": faulty.id, "tags": faulty.tags}
+    assert [vars(each) | named for each in failed] == [vars(each) for each in failed]
+    assert len(failed) == 3
 
 
 async def test_a_process_that_cannot_record_stops(

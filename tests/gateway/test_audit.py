@@ -14,13 +14,12 @@ import pytest
 
 from config.clock import SECOND
 from config.errors import StoreUnavailable
-from config.log import JsonFormatter
+from config.log import JsonFormatter, Subjects
 from config.scripts import META_PREFIX, Call, load_script
 from config.store import Store
 from gateway.app import create_app
 from gateway.audit import BESIDE_THE_STORE
 from gateway.auth import DEFAULT_TENANT, SCOPES
-from gateway.middleware import RequestIds
 from gateway.services import Services
 from tests.gateway.conftest import FullStore, Gateway, MakeServices
 from tests.gateway.jobs import assert_problem
@@ -70,7 +69,7 @@ async def test_it_is_in_the_log_too(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, delivery = await owe(client)
-    caplog.handler.addFilter(RequestIds())
+    caplog.handler.addFilter(Subjects())
     with caplog.at_level(logging.INFO, logger="audit"):
         await client.post(f"/v1/deliveries/{delivery}/redeliver", headers={"X-Request-Id": "again"})
     [line] = [each for each in caplog.records if each.name == "audit"]

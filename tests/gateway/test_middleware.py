@@ -14,9 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from config.log import Subjects
 from config.sections import ApiSettings
 from gateway.app import create_app
-from gateway.middleware import Edge, RequestIds, client_of, request_id
+from gateway.middleware import Edge, client_of, request_id
 from gateway.problems import Problem
 from tests.gateway.conftest import PUBLIC_URL, Gateway, MakeServices
 from tests.gateway.jobs import ECHO, assert_problem, submit
@@ -312,7 +313,7 @@ async def test_lines_of_the_log_name_their_request(
         log.warning("something")
         await Response()(scope, receive, send)
 
-    caplog.handler.addFilter(RequestIds())
+    caplog.handler.addFilter(Subjects())
     edge = an_edge(make_services, app)  # type: ignore[arg-type]
     async with speaking_to(edge) as client:
         answer = await client.get("/", headers={"X-Request-Id": "mine-2"})
