@@ -17,20 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from config.clock import SystemClock
 from config.parent import PARENT_FD
 from config.sharedfiles import FOLDER
 from gateway.artifacts import ArtifactStore, input_path, output_path
-from gateway.frames import MAX_FRAME, ChildJob, FrameError, Frames, encode_frame
 from gateway.isolation import Isolation
 from gateway.jobcontext import JobCancelled, JobError
-from gateway.jobtypes import DefinitionError, Registry, job_type
 from gateway.models import Job, JsonObject, StoredFile
-from gateway.testing import run_handler
-from tests.gateway import isolated_types
 from tests.processes import PATIENCE, eventually, is_alive
 
 MODULES = ["tests.gateway.isolated_types"]
@@ -548,99 +542,3 @@ def test_a_closed_isolation_starts_nothing(tmp_path: Path) -> None:
     isolation.close()
     with pytest.raises(JobError, match="could not be started"):
         Runs(isolation, ArtifactStore(tmp_path.as_uri())).run("pid", {})
-
-
-# The messages
-
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=8,
-)
-
-
-@given(
-    messages=st.lists(st.dictionaries(st.text(max_size=5), _JSON, max_size=4), max_size=5),
-    cuts=st.lists(st.integers(1, 64), min_size=1),
-)
-def test_messages_survive_any_cutting(messages: list[JsonObject], cuts: list[int]) -> None:
-    stream = b"".join(map(encode_frame, messages))
-    frames, taken, at = Frames(), [], 0
-    while at < len(stream):
-        size = cuts[at % len(cuts)]
-        frames.feed(stream[at : at + size])
-        at += size
-        while (message := frames.take()) is not None:
-            taken.append(message)
-    assert taken == messages
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        ((MAX_FRAME + 1).to_bytes(4, "big"), "the limit is"),
-        (b"\0\0\0\2{]", "not JSON"),
-        (b"\0\0\0\2\xff\xff", "not JSON"),
-        (b"\0\0\0\2[]", "not a JSON object"),
-        (b"\0\1\x86\xa0" + b"[" * 100_000, "not JSON"),
-    ],
-)
-def test_what_is_no_message_is_refused(data: bytes, said: str) -> None:
-    frames = Frames()
-    frames.feed(data)
-    with pytest.raises(FrameError, match=said):
-        frames.take()
-
-
-def test_a_job_travels_whole() -> None:
-    file = StoredFile(path="p", name="n", size=1, sha256="ab", content_type="text/plain")
-    job = ChildJob(
-        id=JOB_ID,
-        type="isolated.read",
-        attempt=2,
-        max_attempts=5,
-        metadata={"a": [1, None]},
-        input={"x": "é"},
-        input_file=file,
-        files={"part": file},
-    )
-    frames = Frames()
-    frames.feed(encode_frame(job.encode()))
-    message = frames.take()
-    assert message is not None
-    assert ChildJob.decode(message) == job
-
-
-# Declarations
-
-
-def test_a_type_says_where_it_runs() -> None:
-    types = Registry.load(MODULES, "production")
-    assert types.get("isolated.thread").isolation == "thread"
-    assert types.get("isolated.pid").isolation == "process"
-    assert types.get("isolated.pid").memory_bytes is None
-    assert types.get("isolated.eat").memory_bytes == isolated_types.MEMORY
-    assert types.get("isolated.thread").queue_timeout is None
-
-
-def test_the_test_kit_runs_isolated_types_too() -> None:
-    run = run_handler(isolated_types.read, {"file": {"part": "a"}}, {"a": b"abc"})
-    assert run.artifacts == {"bytes.bin": b"abc", "file.bin": b"abc"}
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"isolation": "container"}, "isolation must be 'thread' or 'process'"),
-        ({"memory_bytes": 2**30}, "memory_bytes needs isolation='process'"),
-        ({"isolation": "process", "memory_bytes": 512}, "memory_bytes must be at least 16777216"),
-        ({"isolation": "process", "memory_bytes": -1}, "memory_bytes must be at least"),
-        ({"queue_timeout": 0}, "queue_timeout must be a positive number"),
-        ({"queue_timeout": float("inf")}, "queue_timeout must be a positive number"),
-        ({"queue_timeout": float("nan")}, "queue_timeout must be a positive number"),
-    ],
-)
-def test_a_wrong_declaration_says_what_to_change(changed: dict[str, Any], message: str) -> None:
-    declare = job_type("test.type", timeout=1, example={}, **changed)
-    with pytest.raises(DefinitionError, match=message):
-        declare(isolated_types.thread.function)
