@@ -154,6 +154,8 @@ def test_once_shows_the_main_job_and_what_it_kept_is_there_again(start: Start) -
     ]
     shown = re.search(r"\n.*".join(f"{step}[^§]*?" for step in steps), up.said())
     assert shown is not None, up.said()
+    opened = "callbacks to plain http and to this machine are allowed"
+    assert f"policy          {opened}\n" in up.said()
     assert (up.complained(), "\x1b" in up.said(), "✗" in up.said()) == ("", False, False)
     assert (up.data / "demo" / "report.pdf").read_bytes().startswith(b"%PDF-")
     assert not (up.data / "run.json").exists()
@@ -162,6 +164,7 @@ def test_once_shows_the_main_job_and_what_it_kept_is_there_again(start: Start) -
     again.waits()
     assert again.api_key() == up.api_key()
     assert "POST /v1/jobs" not in again.said()
+    assert opened in again.said()
     with again.client(up.api_key()) as client:
         gateway = gateway_of(again, client)
         assert gateway.job(shown["job"])["results"]["pages"] == 3
@@ -365,6 +368,7 @@ async def test_production_on_stores_of_its_own_choice(
     up.waits()
     assert "admin ports" not in up.said()
     assert "production profile" in up.said()
+    assert "callbacks to public https only" in up.said()
     assert "One job, end to end" not in up.said()
     assert API_KEY not in up.said()
     assert set(pids_of(up)) == {"up"} | PROCESSES
