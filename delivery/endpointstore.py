@@ -191,6 +191,7 @@ class EndpointStore:
                     each.own.id,
                     _or_nothing(each.part),
                     each.others,
+                    each.own.read_at,
                     each.own.disabled_at,
                     len(each.own.disabled),
                     *(part for url in each.own.disabled for part in (url.hash, url.entry())),
@@ -233,7 +234,7 @@ def _given(value: float | Unset | None) -> str:
 
 
 def _endpoint(described: list[Any]) -> Endpoint:
-    endpoint_id, flat, inflight, waiting, breaker_open, disabled = described
+    endpoint_id, flat, inflight, waiting, breaker_open, disabled, read_at = described
     return decode_endpoint(
         endpoint_id.decode(),
         pairs(flat),
@@ -241,4 +242,5 @@ def _endpoint(described: list[Any]) -> Endpoint:
         waiting=waiting,
         breaker_open=bool(breaker_open),
         disabled=pairs(disabled),
+        read_at=read_at,
     )

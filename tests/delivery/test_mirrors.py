@@ -106,6 +106,20 @@ async def test_they_follow_its_secrets(side: Side) -> None:
         assert open_secrets(each.secrets["v1"], each.endpoint, RING).newest.text == fresh
 
 
+async def test_what_the_endpoint_was_before_undoes_nothing(side: Side) -> None:
+    await send_on(side)
+    was = await read(side, own_id())
+    await side.deliveries.change_endpoint(own_id(), Change(rate=2, max_limit=7))
+    paused = await side.deliveries.pause_endpoint(own_id())
+    assert paused is not None
+    for each in (paused, was):
+        await refresh_mirrors(side.deliveries, each, RING)
+    for mirror in [await read(side, each) for each in mirror_ids()]:
+        assert mirror.paused_since is not None
+        assert (mirror.rate, mirror.max_limit) == (2, 1)
+    assert at_mirrors(await side.claim_all("dp-later")) == []
+
+
 # Disabled URLs
 
 
