@@ -106,7 +106,7 @@ def _by_endpoint(news: Sequence[bytes]) -> Mapping[str, Sequence[tuple[str, byte
     for each in news:
         own, *url = each.split(b" ", 2)
         entries = found.setdefault(own.decode(), [])
-        if url:
+        if len(url) == 2:
             digest, entry = url
             entries.append((digest.decode(), entry))
     return found

@@ -29,6 +29,7 @@ if ARGV[4] == '1' then
   for at = 5, #ARGV, 3 do entries[ARGV[at]] = entry_of('operator', ARGV[at + 1], ARGV[at + 2]) end
   follow_urls(id, now, entries)
 end
+tell_mirrors(id)
 rescore(id)
 announce()
 return describe(id, GONE_MOST)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,14 +13,14 @@ from config.ids import choose_partition, derived_id, partition_of
 from config.scripts import partition_prefix
 from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION
-from delivery.endpoints import Change, Endpoint, disabled_url, open_secrets
+from delivery.endpoints import Change, Endpoint, disabled_url, open_secrets, seal_secrets
 from delivery.mirrors import MirrorNews, make_mirror, refresh_mirrors
 from delivery.models import Bury, Claimed, Deliver
 from delivery.rotation import change_secrets
 from delivery.sealing import KeyRing
 from delivery.secrets import Secrets
 from delivery.signing import generate_secret
-from delivery.told import AT_ONCE
+from delivery.told import AT_ONCE, Told
 from tests.delivery.replay_side import OTHER_URL, Side, bury_some, side_of
 from tests.delivery.test_deadletters import bury
 from tests.delivery.test_store import RING, claim, enqueue, message, over, registration, wanted
@@ -242,6 +243,64 @@ async def test_news_carried_twice_are_carried_once(
     after = [await read(side, each) for each in (own_id(), *mirror_ids())]
     assert [each.disabled for each in after] == [each.disabled for each in before]
     assert await store.client.exists(key) == 0
+
+
+async def test_news_that_came_while_others_were_carried_stay(
+    store: Store, side: Side, news: MirrorNews
+) -> None:
+    await send_on(side)
+    await side.deliveries.pause_endpoint(own_id())
+    told = Told(store, PARTITIONS, "mirrors:news")
+
+    async def carry_slowly(_kept: Sequence[bytes]) -> None:
+        # Another process carries the same, and then something else happens.
+        await news.move()
+        await side.deliveries.resume_endpoint(own_id())
+
+    assert await told.move(carry_slowly) == 1
+    assert await news.move() == 1
+    assert {(await read(side, each)).paused_since for each in mirror_ids()} == {None}
+
+
+async def rotate(side: Side) -> None:
+    own = await read(side, own_id())
+    known = open_secrets(own.secrets["v1"], own.id, RING)
+    sealed = seal_secrets(known.rotated(generate_secret(), now=0, overlap=0), own.id, RING)
+    await side.deliveries.replace_secrets(own.id, "v1", old=own.secrets["v1"], new=sealed)
+
+
+async def register_again(side: Side) -> None:
+    again = replace(registration(HOST, PARTITIONS), unverified_rate=3.0)
+    await side.deliveries.register_endpoint(again)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda side: side.deliveries.change_endpoint(own_id(), Change(rate=2)),
+        lambda side: side.deliveries.change_endpoint(
+            own_id(), Change(disabled=[disabled_url(own_id(), OTHER_URL, RING)])
+        ),
+        lambda side: side.deliveries.pause_endpoint(own_id()),
+        rotate,
+        register_again,
+    ],
+    ids=["rate", "disabled", "paused", "secrets", "unverified"],
+)
+async def test_they_follow_a_change_whose_process_did_not_live_to_tell_them(
+    side: Side, news: MirrorNews, change: Callable[[Side], Awaitable[Any]]
+) -> None:
+    await send_on(side)
+    await change(side)
+    assert await news.move() == 1
+    own = await read(side, own_id())
+    for mirror in [await read(side, each) for each in mirror_ids()]:
+        assert (mirror.paused_since is None) == (own.paused_since is None)
+        assert (mirror.rate, mirror.unverified_rate) == (own.rate, own.unverified_rate)
+        assert mirror.disabled == own.disabled
+        assert open_secrets(mirror.secrets["v1"], mirror.id, RING) == open_secrets(
+            own.secrets["v1"], own.id, RING
+        )
 
 
 async def test_news_of_an_endpoint_that_was_deleted_are_dropped(
