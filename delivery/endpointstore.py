@@ -110,13 +110,19 @@ class EndpointStore:
         )
         return _endpoint(described) if described else None
 
-    async def delete_endpoint(self, endpoint_id: str) -> bool:
+    async def delete_endpoint(self, endpoint_id: str, *, not_lent_since: int | None = None) -> bool:
         """Forget the endpoint, unless deliveries to it wait or are being attempted.
+
+        Args:
+            endpoint_id: the endpoint.
+            not_lent_since: the instant, µs, since which `lend_endpoint` must not have been called.
 
         Returns:
             Whether it is gone; one that never was is.
         """
-        return bool(await self._run("delete_endpoint", partition_of(endpoint_id), endpoint_id) >= 0)
+        since = "" if not_lent_since is None else not_lent_since
+        done = await self._run("delete_endpoint", partition_of(endpoint_id), endpoint_id, since)
+        return bool(done >= 0)
 
     async def replace_secrets(
         self, endpoint_id: str, scheme: Scheme, *, old: bytes, new: bytes

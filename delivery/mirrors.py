@@ -37,13 +37,21 @@ async def make_mirror(
 ) -> str:
     """Mirror an endpoint in `partition`; return the mirror's identifier.
 
+    There is no mirror if the endpoint was deleted meanwhile.
+
     Raises:
         SealError: no key of the ring opens its secrets.
     """
-    lent = await endpoints.lend_endpoint(own.id, others=endpoints.partitions - 1, part=1 - MIRRORED)
-    # If it was deleted meanwhile, what it was.
-    mirror = _mirror_of(lent or own, partition, endpoints.partitions, ring)
+    mirror = _mirror_of(own, partition, endpoints.partitions, ring)
     await endpoints.mirror([mirror], make=True)
+    # News went past a mirror that was not there yet; from here on they reach it.
+    others = endpoints.partitions - 1
+    lent = await endpoints.lend_endpoint(own.id, others=others, part=1 - MIRRORED)
+    if lent is None:
+        await endpoints.delete_endpoint(mirror.id)
+    else:
+        mirror = _mirror_of(lent, partition, endpoints.partitions, ring)
+        await endpoints.mirror([mirror], make=False)
     return mirror.id
 
 
@@ -59,12 +67,13 @@ async def refresh_mirrors(endpoints: EndpointStore, own: Endpoint, ring: KeyRing
         await endpoints.mirror(mirrors, make=False)
 
 
-async def delete_mirrors(endpoints: EndpointStore, own: Endpoint) -> bool:
-    """Forget the mirrors that an endpoint has; tell whether none is left, being in use."""
+async def delete_with_mirrors(endpoints: EndpointStore, own: Endpoint) -> bool:
+    """Forget an endpoint and its mirrors; False when one of them is in use, or about to be."""
     gone = [
         await endpoints.delete_endpoint(_mirror_id(own, at)) for at in _elsewhere(endpoints, own)
     ]
-    return all(gone)
+    # Whoever has lent it since may have made mirrors where none was found.
+    return all(gone) and await endpoints.delete_endpoint(own.id, not_lent_since=own.read_at)
 
 
 class MirrorNews:

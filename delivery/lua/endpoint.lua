@@ -12,7 +12,7 @@
 --                     receiver answered a challenge), unverified (attempts a second until then), urlsAt (when an
 --                     operator last said which URLs are disabled), mirrorOf (of a mirror: the endpoint that it is
 --                     like), likeAt (when that one was as this one is), part (of an endpoint that has mirrors, and of a
---                     mirror: what it has of its rate)
+--                     mirror: what it has of its rate), lentAt (when a mirror of it was last asked for)
 --   ep:<e>:live       zset of deliveries waiting, by the instant they are due
 --   ep:<e>:replay     the same, of replayed ones; served behind `live`
 --   ep:<e>:inflight   zset of deliveries being attempted, by the end of their lease

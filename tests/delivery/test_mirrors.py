@@ -13,8 +13,9 @@ from config.ids import choose_partition, derived_id, partition_of
 from config.scripts import partition_prefix
 from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION
-from delivery.endpoints import Change, Endpoint, disabled_url, open_secrets, seal_secrets
-from delivery.mirrors import MirrorNews, make_mirror, refresh_mirrors
+from delivery.endpoints import Change, Endpoint, Mirror, disabled_url, open_secrets, seal_secrets
+from delivery.endpointstore import EndpointStore
+from delivery.mirrors import MirrorNews, delete_with_mirrors, make_mirror, refresh_mirrors
 from delivery.models import Bury, Claimed, Deliver
 from delivery.rotation import change_secrets
 from delivery.sealing import KeyRing
@@ -213,6 +214,78 @@ async def test_what_is_not_yet_carried_stays(side: Side, news: MirrorNews) -> No
     assert await disabled(side, first.endpoint) == [(OTHER_URL, "gone")]
     await news.move()
     assert await disabled(side, own_id()) == [(OTHER_URL, "gone")]
+
+
+class Interrupted(EndpointStore):
+    """Endpoints, where something else happens before one of the scripts."""
+
+    def __init__(self, store: Store, at: int, step: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__(store, PARTITIONS)
+        self._left, self._step = at, step
+
+    async def _run(self, name: str, partition: int, *args: str | bytes | int) -> Any:
+        await self._count()
+        return await super()._run(name, partition, *args)
+
+    async def mirror(self, mirrors: Sequence[Mirror], *, make: bool) -> None:
+        await self._count()
+        await super().mirror(mirrors, make=make)
+
+    async def _count(self) -> None:
+        self._left -= 1
+        if self._left == -1:
+            await self._step()
+
+
+@pytest.mark.parametrize("at", range(3))
+async def test_a_mirror_that_is_made_meanwhile_knows_a_410(
+    store: Store, side: Side, news: MirrorNews, at: int
+) -> None:
+    own, _ = await side.deliveries.register_endpoint(registration(HOST, PARTITIONS))
+    first, second, *_ = (partition_of(each) for each in mirror_ids())
+    await make_mirror(side.deliveries, own, second, RING)
+    await enqueue(side.deliveries, HOST)
+    [claimed] = await side.claim_all("dp-first")
+
+    async def answer_and_carry() -> None:
+        await answer_gone(side, claimed)
+        await news.move()
+
+    made = await make_mirror(Interrupted(store, at, answer_and_carry), own, first, RING)
+    await news.move()
+    assert await disabled(side, made) == [(f"https://{HOST}/hook", "gone")]
+
+
+@pytest.mark.parametrize("at", range(3))
+async def test_a_mirror_that_is_made_does_not_outlive_its_endpoint(
+    store: Store, side: Side, at: int
+) -> None:
+    own, _ = await side.deliveries.register_endpoint(registration(HOST, PARTITIONS))
+
+    async def delete() -> None:
+        await delete_with_mirrors(side.deliveries, own)
+
+    endpoints = Interrupted(store, at, delete)
+    made = await make_mirror(endpoints, own, partition_of(mirror_ids()[0]), RING)
+    kept, mirror = [await side.deliveries.read_endpoint(each) for each in (own.id, made)]
+    assert mirror is None or kept is not None
+
+
+@pytest.mark.parametrize("at", range(PARTITIONS))
+async def test_an_endpoint_that_is_deleted_does_not_leave_its_mirror(
+    store: Store, side: Side, at: int
+) -> None:
+    own, _ = await side.deliveries.register_endpoint(registration(HOST, PARTITIONS))
+
+    async def make() -> None:
+        await make_mirror(side.deliveries, own, partition_of(mirror_ids()[0]), RING)
+
+    assert not await delete_with_mirrors(Interrupted(store, at, make), own)
+    kept = await read(side, own.id)
+    assert kept.may_have_mirrors
+    assert await delete_with_mirrors(side.deliveries, kept)
+    left = [await side.deliveries.read_endpoint(each) for each in (own.id, *mirror_ids())]
+    assert left == [None] * PARTITIONS
 
 
 async def test_an_older_word_does_not_undo_a_later_one(side: Side) -> None:
