@@ -226,7 +226,7 @@ class EndpointStore:
 
 
 def _or_nothing(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    return "" if value is None else str(value)
 
 
 def _given(value: float | Unset | None) -> str:

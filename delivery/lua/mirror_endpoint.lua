@@ -26,14 +26,21 @@ redis.call('HSET', key('ep', id), 'secret:v1', ARGV[SECRETS], 'mirrorOf', ARGV[1
 redis.call('HSET', key('host', host_of(ARGV[3])), 'borrowed:' .. id, ARGV[12])
 for at = SECRETS + 1, #ARGV, 2 do redis.call('HSET', key('ep', id), 'secret:' .. ARGV[at], ARGV[at + 1]) end
 
-for at, field in ipairs({'rate', 'maxLimit', 'unverified'}) do
-  local value = ARGV[6 + at]
+local function set(field, value)
+  local changed = (redis.call('HGET', key('ep', id), field) or '') ~= value
   if value == '' then
     redis.call('HDEL', key('ep', id), field)
   else
     redis.call('HSET', key('ep', id), field, value)
   end
+  return changed
 end
+
+local is_paced_anew = set('rate', ARGV[7])
+is_paced_anew = set('unverified', ARGV[9]) or is_paced_anew
+-- What was used up at another rate says nothing of this one.
+if is_paced_anew then redis.call('HDEL', key('ep', id), 'tat') end
+set('maxLimit', ARGV[8])
 local e = redis.call('HMGET', key('ep', id), 'paused', 'pausedFor', 'limit')
 if ARGV[8] ~= '' and tonumber(e[3]) > tonumber(ARGV[8]) then redis.call('HSET', key('ep', id), 'limit', ARGV[8]) end
 if ARGV[6] == '1' and not e[1] then

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from math import fsum
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from delivery.rotation import change_secrets
 from delivery.sealing import KeyRing
 from delivery.secrets import Secrets
 from delivery.signing import generate_secret
+from delivery.store import DeliveryStore
 from delivery.told import AT_ONCE, Told
 from tests.delivery.replay_side import OTHER_URL, Side, bury_some, side_of
 from tests.delivery.test_deadletters import bury
@@ -481,6 +483,39 @@ async def test_an_endpoint_that_is_deleted_gives_its_hosts_slots_back(store: Sto
     assert len(await side.claim_all("dp-second")) == 8
     prefix = partition_prefix(elsewhere)
     assert await store.client.exists(f"{prefix}host:{HOST}") == 0
+
+
+@pytest.mark.parametrize("slow", [Change(rate=0.001), Change()], ids=["rate", "unverified"])
+async def test_a_mirror_waits_no_longer_for_a_rate_that_is_lifted(side: Side, slow: Change) -> None:
+    unverified = 0.001 if slow == Change() else None
+    own = replace(registration(HOST, PARTITIONS), unverified_rate=unverified)
+    await side.deliveries.register_endpoint(own)
+    await side.deliveries.change_endpoint(own.id, slow)
+    await send_on(side)
+    assert len(at_mirrors(await side.claim_all("dp-first"))) == PARTITIONS - 1
+    await side.deliveries.register_endpoint(replace(own, unverified_rate=0))
+    lifted = await side.deliveries.change_endpoint(own.id, Change(rate=1_000))
+    assert lifted is not None
+    await refresh_mirrors(side.deliveries, lifted, RING)
+    assert len(at_mirrors(await side.claim_all("dp-second"))) == (PARTITIONS - 1) * 4
+
+
+@pytest.mark.parametrize("rate", [0.001, 1 / 3, 7, 123_456.789])
+@pytest.mark.parametrize("partitions", [2, 4, 100])
+async def test_a_rate_is_divided_exactly(store: Store, partitions: int, rate: float) -> None:
+    deliveries = DeliveryStore(store, partitions)
+    own, _ = await deliveries.register_endpoint(registration(HOST, partitions))
+    await deliveries.change_endpoint(own.id, Change(rate=rate))
+    for at in range(partitions):
+        if at != partition_of(own.id):
+            await make_mirror(deliveries, own, at, RING)
+    kept = [
+        await store.client.hmget(f"{partition_prefix(at)}ep:{each}", "rate", "part")
+        for at in range(partitions)
+        for each in [derived_id("ep", at, own.tenant, own.origin)]
+    ]
+    assert {float(each) for each, _ in kept} == {rate}
+    assert fsum(float(part) for _, part in kept) == pytest.approx(1, rel=1e-12)
 
 
 async def test_what_an_operator_allows_is_divided(side: Side) -> None:
