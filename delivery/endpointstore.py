@@ -15,6 +15,7 @@ from delivery.bounds import DEFAULT_RETENTION, Retention
 from delivery.endpoints import (
     MAX_DISABLED_URLS,
     Change,
+    DisabledUrl,
     Endpoint,
     Mirror,
     Registration,
@@ -158,14 +159,8 @@ class EndpointStore:
         )
         return _endpoint(described) if described else None
 
-    async def learn_urls(
-        self, endpoint_id: str, entries: Sequence[tuple[str, bytes]]
-    ) -> Endpoint | None:
+    async def learn_urls(self, endpoint_id: str, urls: Sequence[DisabledUrl]) -> Endpoint | None:
         """Disable URLs that answered 410 to mirrors of the endpoint.
-
-        Args:
-            endpoint_id: the endpoint.
-            entries: their hashes, and what is kept of each.
 
         Returns:
             The endpoint as it is now; None when there is none.
@@ -174,7 +169,7 @@ class EndpointStore:
             "learn_urls",
             partition_of(endpoint_id),
             endpoint_id,
-            *(part for entry in entries for part in entry),
+            *(part for url in urls for part in (url.hash, url.entry())),
         )
         return _endpoint(described) if described else None
 

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from config.ids import derived_id, partition_of
+from config.ids import derived_id, is_id, partition_of
 from config.store import Store
-from delivery.endpoints import Endpoint, Mirror
+from delivery.endpoints import DisabledUrl, Endpoint, Mirror
 from delivery.endpointstore import EndpointStore
 from delivery.errors import SealError
 from delivery.sealing import KeyRing
@@ -98,8 +98,8 @@ class MirrorNews:
         return await self._told.move(self._carry)
 
     async def _carry(self, kept: Sequence[bytes]) -> None:
-        for own_id, entries in _by_endpoint(kept).items():
-            own = await self._endpoints.learn_urls(own_id, entries)
+        for own_id, urls in self._by_endpoint(kept).items():
+            own = await self._endpoints.learn_urls(own_id, urls)
             if own is None:
                 continue  # deleted, and its mirrors with it
             try:
@@ -108,17 +108,43 @@ class MirrorNews:
                 # The next change of the endpoint, or the next 410, tells its mirrors again.
                 _log.exception("delivery.mirrors_not_refreshed", extra={"endpoint": own_id})
 
+    def _by_endpoint(self, news: Sequence[bytes]) -> Mapping[str, Sequence[DisabledUrl]]:
+        """Return for each endpoint that is told of the URLs that answered 410."""
+        found: dict[str, list[DisabledUrl]] = {}
+        for each in news:
+            try:
+                own_id, url = self._read(each)
+            except ValueError:
+                # It can never be carried; the log keeps what it was.
+                _log.exception("delivery.news_unreadable", extra={"news": each.decode("latin-1")})
+                continue
+            urls = found.setdefault(own_id, [])
+            if url is not None:
+                urls.append(self._sealed_anew(url))
+        return found
 
-def _by_endpoint(news: Sequence[bytes]) -> Mapping[str, Sequence[tuple[str, bytes]]]:
-    """Return for each endpoint that is told of the URLs that answered 410: hashes and entries."""
-    found: dict[str, list[tuple[str, bytes]]] = {}
-    for each in news:
-        own, *url = each.split(b" ", 2)
-        entries = found.setdefault(own.decode(), [])
-        if len(url) == 2:
-            digest, entry = url
-            entries.append((digest.decode(), entry))
-    return found
+    def _read(self, news: bytes) -> tuple[str, DisabledUrl | None]:
+        """Return which endpoint is told of, and the URL that answered 410, if any did.
+
+        Raises:
+            ValueError: it is none of this gateway's.
+        """
+        own, *url = news.split(b" ", 2)
+        own_id = own.decode()
+        if not is_id("ep", own_id) or partition_of(own_id) >= self._endpoints.partitions:
+            raise ValueError("no endpoint")
+        if len(url) < 2:
+            return own_id, None
+        digest, entry = url
+        return own_id, DisabledUrl.decode(digest.decode(), entry)
+
+    def _sealed_anew(self, url: DisabledUrl) -> DisabledUrl:
+        """Return it under the first key: what is on its way was not found when keys changed."""
+        try:
+            opened = self._ring.open(url.url, row=url.row)
+        except SealError:
+            return url
+        return replace(url, url=self._ring.seal(opened, row=url.row))
 
 
 def _mirror_of(own: Endpoint, partition: int, partitions: int, ring: KeyRing) -> Mirror:

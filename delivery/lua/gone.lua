@@ -13,7 +13,7 @@ local function entry_of(why, row, sealed)
 end
 
 local function since_of(entry)
-  return tonumber(string.match(entry, '^%d+'))
+  return tonumber(string.match(entry, '^%S+'))
 end
 
 -- Of too many URLs that answered 410 the one that did so longest ago is forgotten: it will say so again. False when

@@ -18,6 +18,7 @@ from delivery.endpoints import Change, Endpoint, Mirror, disabled_url, open_secr
 from delivery.endpointstore import EndpointStore
 from delivery.mirrors import MirrorNews, delete_with_mirrors, make_mirror, refresh_mirrors
 from delivery.models import Bury, Claimed, Deliver
+from delivery.rewrap import DELIVERY_SEALED, rewrap, tally
 from delivery.rotation import change_secrets
 from delivery.sealing import KeyRing
 from delivery.secrets import Secrets
@@ -385,6 +386,57 @@ async def test_news_of_an_endpoint_that_was_deleted_are_dropped(
     await store.client.rpush(key, own_id(), f"{own_id()} hash 1 gone row sealed")
     assert await news.move() == 2
     assert await store.client.exists(key) == 0
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\xff\xfe",
+        b"",
+        b"nonsense",
+        b"%s hash x",
+        b"%s hash x gone row sealed",
+        b"%s hash -1 gone row sealed",
+        b"%s \xff 1 gone row x",
+    ],
+)
+async def test_news_that_nobody_can_read_hold_up_nothing(
+    store: Store, side: Side, news: MirrorNews, entry: bytes
+) -> None:
+    await send_on(side)
+    claimed = at_mirrors(await side.claim_all("dp-first"))
+    for at in range(PARTITIONS):
+        unread = entry.replace(b"%s", own_id().encode())
+        await store.client.rpush(
+            f"{partition_prefix(at)}mirrors:news", unread, b"ep_99" + b"0" * 22
+        )
+    await answer_gone(side, claimed[0])
+    assert await news.move() == 3
+    assert await news.move() == 0
+    assert await disabled(side, own_id()) == [(OTHER_URL, "gone")]
+
+
+async def test_a_new_endpoint_learns_nothing_that_the_one_before_it_was_told(
+    side: Side, news: MirrorNews
+) -> None:
+    await send_on(side)
+    claimed = await side.claim_all("dp-first")
+    await answer_gone(side, at_mirrors(claimed)[0])
+    await side.deliveries.record([over(each, Deliver()) for each in claimed])
+    assert await delete_with_mirrors(side.deliveries, await read(side, own_id()))
+    await side.deliveries.register_endpoint(registration(HOST, PARTITIONS))
+    assert await news.move() == 1
+    assert await disabled(side, own_id()) == []
+
+
+async def test_what_is_told_is_sealed_under_the_first_key(store: Store, side: Side) -> None:
+    await send_on(side)
+    await answer_gone(side, at_mirrors(await side.claim_all("dp-first"))[0])
+    fresh = KeyRing({"k2": bytes(32), "k1": bytes(32)})
+    # While it is told it is in no hash, where it would be found.
+    assert (await rewrap(store, fresh, DELIVERY_SEALED)).unreadable == 0
+    await MirrorNews(store, side.deliveries, fresh).move()
+    assert set((await tally(store, DELIVERY_SEALED))["disabled URLs"]) == {"k2"}
 
 
 async def test_a_ring_that_opens_nothing_does_not_hold_up_the_rest(
