@@ -12,12 +12,16 @@ import pytest
 
 from config.ids import choose_partition, derived_id, partition_of
 from config.scripts import partition_prefix
+from config.sections import OperatorSettings
 from config.store import Store
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.endpoints import Change, Endpoint, Mirror, disabled_url, open_secrets, seal_secrets
 from delivery.endpointstore import EndpointStore
+from delivery.letters import Filter
 from delivery.mirrors import MirrorNews, delete_with_mirrors, make_mirror, refresh_mirrors
 from delivery.models import Bury, Claimed, Deliver
+from delivery.notices import Notices, operator_of
+from delivery.replays import Definition
 from delivery.rewrap import DELIVERY_SEALED, rewrap, tally
 from delivery.rotation import change_secrets
 from delivery.sealing import KeyRing
@@ -27,7 +31,16 @@ from delivery.store import DeliveryStore
 from delivery.told import AT_ONCE, Told
 from tests.delivery.replay_side import OTHER_URL, Side, bury_some, side_of
 from tests.delivery.test_deadletters import bury
-from tests.delivery.test_store import RING, claim, enqueue, message, over, registration, wanted
+from tests.delivery.test_store import (
+    POLICY,
+    RING,
+    claim,
+    enqueue,
+    message,
+    over,
+    registration,
+    wanted,
+)
 
 PARTITIONS = 4
 KEPT = 1_000
@@ -480,6 +493,36 @@ async def test_a_mirror_has_as_many_disabled_urls_as_any(store: Store, side: Sid
         assert await store.client.hlen(key) == 100
 
 
+# What people see
+
+
+async def test_what_died_at_a_mirror_is_found_by_the_endpoint(side: Side) -> None:
+    dead = await send_on(side)
+    claimed = await side.claim_all("dp-first")
+    await side.deliveries.record([over(each, Bury(reason="exhausted")) for each in claimed])
+    assert at_mirrors(claimed)
+    kept = [await side.deliveries.read(each) for each in dead]
+    assert {each.endpoint for each in kept if each} == {own_id()}
+    again = await side.carry_out(
+        await side.create(Definition(filter=Filter(endpoint=own_id()), dry_run=True))
+    )
+    assert (await side.progress(again)).matched == len(dead)
+
+
+async def test_nothing_is_told_of_a_mirror_of_the_operators_endpoint(
+    store: Store, side: Side
+) -> None:
+    operator = operator_of(OperatorSettings(url=OTHER_URL, tenant="t1"), POLICY)
+    notices = Notices(store, side.deliveries, operator, RING)
+    await notices.begin()
+    await send_on(side)
+    lists = [f"{partition_prefix(at)}operator:notices" for at in range(PARTITIONS)]
+    told = [await store.client.llen(each) for each in lists]
+    claimed = await side.claim_all("dp-first")
+    await side.deliveries.record([over(each, Bury(reason="exhausted")) for each in claimed])
+    assert [await store.client.llen(each) for each in lists] == told
+
+
 # What they have a part of
 
 
@@ -566,8 +609,8 @@ async def test_a_rate_is_divided_exactly(store: Store, partitions: int, rate: fl
         for at in range(partitions)
         for each in [derived_id("ep", at, own.tenant, own.origin)]
     ]
-    assert {float(each) for each, _ in kept} == {rate}
-    assert fsum(float(part) for _, part in kept) == pytest.approx(1, rel=1e-12)
+    assert {float(each or 0) for each, _ in kept} == {rate}
+    assert fsum(float(part or 0) for _, part in kept) == pytest.approx(1, rel=1e-12)
 
 
 async def test_what_an_operator_allows_is_divided(side: Side) -> None:
