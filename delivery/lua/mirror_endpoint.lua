@@ -41,8 +41,8 @@ is_paced_anew = set('unverified', ARGV[9]) or is_paced_anew
 -- What was used up at another rate says nothing of this one.
 if is_paced_anew then redis.call('HDEL', key('ep', id), 'tat') end
 set('maxLimit', ARGV[8])
-local e = redis.call('HMGET', key('ep', id), 'paused', 'pausedFor', 'limit')
-if ARGV[8] ~= '' and tonumber(e[3]) > tonumber(ARGV[8]) then redis.call('HSET', key('ep', id), 'limit', ARGV[8]) end
+keep_within(id)
+local e = redis.call('HMGET', key('ep', id), 'paused', 'pausedFor')
 if ARGV[6] == '1' and not e[1] then
   redis.call('HSET', key('ep', id), 'paused', now)
 elseif ARGV[6] ~= '1' and e[1] then

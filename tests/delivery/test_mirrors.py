@@ -562,6 +562,33 @@ async def test_a_host_is_asked_no_more_than_its_limit(store: Store, host_limit: 
     assert host_limit * 3 // 4 <= len(again) <= host_limit
 
 
+@pytest.mark.parametrize("most", [4, 5, 16, 48])
+@pytest.mark.parametrize("first", ["bounded", "lent"])
+async def test_an_endpoint_is_asked_no_more_than_an_operator_says(
+    side: Side, most: int, first: str
+) -> None:
+    own = registration(HOST, PARTITIONS)
+    await side.deliveries.register_endpoint(own)
+
+    async def bound() -> None:
+        bounded = await side.deliveries.change_endpoint(own.id, Change(max_limit=most))
+        assert bounded is not None
+        await refresh_mirrors(side.deliveries, bounded, RING)
+
+    if first == "bounded":
+        await bound()
+    for host in host_everywhere():
+        await bury(side.deliveries, host, 20)
+    await side.carry_out(await side.create(to_url=OTHER_URL))
+    if first == "lent":
+        await bound()
+    await enqueue(side.deliveries, HOST, 120)
+    for number in range(3):
+        held = await side.claim_all(f"dp-{number}")
+        assert most * 3 // 4 <= len(held) <= most
+        await side.deliveries.record([over(each, Deliver(), limit="grow") for each in held])
+
+
 async def test_an_endpoint_that_is_deleted_gives_its_hosts_slots_back(store: Store) -> None:
     side = side_of(store, PARTITIONS)
     side.deliveries.retention = replace(side.deliveries.retention, host_limit=8)
