@@ -6,10 +6,10 @@ delivery is: under an identifier of that partition, with the same secrets and un
 of its operator. How it does, its limit and its breaker, a mirror finds out for itself. It is not
 listed, and people see the endpoint that it is like.
 
-Of that endpoint's rate, of the most that an operator lets its limit be, and of its host's slots, the
-mirrors have an eighth together. A URL that answers 410 to one of them is disabled for all, within
-about a second: scripts write what was answered, and what an operator said, into a list of their
-partition, and delivery processes carry it.
+Of that endpoint's rate, of the most that an operator lets its limit be, and of its host's slots,
+the mirrors have an eighth together. A URL that answers 410 to one of them is disabled for all,
+within about a second: scripts write what was answered, and that an operator changed something, into
+a list of their partition, and delivery processes carry it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -9,11 +10,13 @@ from math import fsum
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from config.ids import choose_partition, derived_id, partition_of
 from config.scripts import partition_prefix
 from config.sections import OperatorSettings
-from config.store import Store
+from config.store import Store, connect
 from delivery.bounds import DEFAULT_RETENTION
 from delivery.endpoints import Change, Endpoint, Mirror, disabled_url, open_secrets, seal_secrets
 from delivery.endpointstore import EndpointStore
@@ -29,6 +32,7 @@ from delivery.secrets import Secrets
 from delivery.signing import generate_secret
 from delivery.store import DeliveryStore
 from delivery.told import AT_ONCE, Told
+from tests.conftest import RunningStores
 from tests.delivery.replay_side import OTHER_URL, Side, bury_some, side_of
 from tests.delivery.test_deadletters import bury
 from tests.delivery.test_store import (
@@ -220,6 +224,21 @@ async def test_news_from_before_an_operator_spoke_are_none(side: Side, news: Mir
         assert await disabled(side, each) == [(OTHER_URL, "gone")]
 
 
+async def test_a_410_after_an_operator_spoke_counts_where_he_was_not_heard_yet(
+    side: Side, news: MirrorNews
+) -> None:
+    await send_on(side)
+    [first, *_] = claimed = at_mirrors(await side.claim_all("dp-first"))
+    [second, *_] = [each for each in claimed[1:] if each.endpoint == first.endpoint]
+    await answer_gone(side, first)
+    await news.move()
+    await side.deliveries.change_endpoint(own_id(), Change(disabled=[]))
+    await answer_gone(side, second)
+    await news.move()
+    for each in (own_id(), *mirror_ids()):
+        assert await disabled(side, each) == [(OTHER_URL, "gone")]
+
+
 async def test_what_is_not_yet_carried_stays(side: Side, news: MirrorNews) -> None:
     await send_on(side)
     first = at_mirrors(await side.claim_all("dp-first"))[0]
@@ -332,6 +351,63 @@ async def test_news_carried_twice_are_carried_once(
     after = [await read(side, each) for each in (own_id(), *mirror_ids())]
     assert [each.disabled for each in after] == [each.disabled for each in before]
     assert await store.client.exists(key) == 0
+
+
+Steps = st.lists(
+    st.tuples(st.sampled_from(["answer", "say", "show late", "look", "carry"]), st.integers(0, 19)),
+    max_size=30,
+)
+
+
+@pytest.mark.timeout(300)  # making a failure small takes a while
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=Steps)
+def test_they_know_the_same_in_the_end_whatever_happens_in_which_order(
+    stores: RunningStores, steps: list[tuple[str, int]]
+) -> None:
+    asyncio.run(know_the_same(stores.durable_url, steps))
+
+
+async def know_the_same(url: str, steps: Sequence[tuple[str, int]]) -> None:
+    store = connect(url, max_connections=8, socket_timeout=5)
+    try:
+        await store.client.flushall()
+        side = side_of(store, PARTITIONS)
+        news = MirrorNews(store, side.deliveries, RING)
+        await send_on(side)
+        await enqueue(side.deliveries, HOST, 20)
+        held = await side.claim_all("dp-first")
+        seen, expected = [await read(side, own_id())], set[str]()
+        for step, number in [*steps, ("carry", 0)]:
+            match step:
+                case "answer" if held:
+                    claimed = held.pop(number % len(held))
+                    await answer_gone(side, claimed)
+                    expected.add(RING.open(claimed.url, row=claimed.id).decode())
+                case "say":
+                    urls = [[], [OTHER_URL], [f"https://{HOST}/hook"]][number % 3]
+                    seen.append(await say(side, urls))
+                    expected = set(urls)
+                case "show late":
+                    await refresh_mirrors(side.deliveries, seen[number % len(seen)], RING)
+                case "look":
+                    seen.append(await read(side, own_id()))
+                case "carry":
+                    await asyncio.gather(*(news.move() for _ in range(1 + number % 3)))
+        for each in (own_id(), *mirror_ids()):
+            assert {known for known, _ in await disabled(side, each)} == expected
+    finally:
+        await store.close()
+
+
+async def say(side: Side, urls: Sequence[str]) -> Endpoint:
+    """Have an operator say which URLs are disabled, and nobody tell the mirrors."""
+    change = Change(disabled=[disabled_url(own_id(), each, RING) for each in urls])
+    said = await side.deliveries.change_endpoint(own_id(), change)
+    assert said is not None
+    return said
 
 
 async def test_news_that_came_while_others_were_carried_stay(
