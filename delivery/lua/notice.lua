@@ -12,8 +12,8 @@ local function count(name, by)
   redis.call('HINCRBY', key('stats'), name, by or 1)
 end
 
--- Nothing is told of the operator's own endpoint, or a mirror of it: its notices would make notices. What dies because its URL is
--- disabled is not told one by one.
+-- Nothing is told of the operator's own endpoint, or of a mirror of it: its notices would make notices. What dies
+-- because its URL is disabled is not told one by one.
 local function notice(event, id, ep, reason)
   local operator, own = redis.call('GET', key('operator')), own_of(ep) or ep
   if not operator or operator == own then return end
