@@ -130,7 +130,7 @@ class Mirror:
         own: what it is like: the endpoint in its host's partition.
         part: of that one's rate.
         others: in how many partitions there may be mirrors.
-        secrets: that one's, sealed for the row `id`.
+        secrets: that one's, sealed for the row `id`; none where the mirror keeps those it has.
     """
 
     id: str

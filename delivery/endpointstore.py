@@ -196,7 +196,7 @@ class EndpointStore:
                     each.own.disabled_at,
                     len(each.own.disabled),
                     *(part for url in each.own.disabled for part in (url.hash, url.entry())),
-                    each.secrets["v1"],
+                    each.secrets.get("v1", b""),
                     *(
                         part
                         for scheme, sealed in each.secrets.items()

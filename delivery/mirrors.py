@@ -24,6 +24,7 @@ from config.store import Store
 from delivery.endpoints import DisabledUrl, Endpoint, Mirror
 from delivery.endpointstore import EndpointStore
 from delivery.errors import SealError
+from delivery.models import Scheme
 from delivery.sealing import KeyRing
 from delivery.told import Told, tell_for_ever
 
@@ -43,7 +44,7 @@ async def make_mirror(
     Raises:
         SealError: no key of the ring opens its secrets.
     """
-    mirror = _mirror_of(own, partition, endpoints.partitions, ring)
+    mirror = _mirror_of(own, partition, endpoints.partitions, ring, _opened(own, ring))
     await endpoints.mirror([mirror], make=True)
     # News went past a mirror that was not there yet; from here on they reach it.
     others = endpoints.partitions - 1
@@ -51,7 +52,7 @@ async def make_mirror(
     if lent is None:
         await endpoints.delete_endpoint(mirror.id)
     else:
-        mirror = _mirror_of(lent, partition, endpoints.partitions, ring)
+        mirror = _mirror_of(lent, partition, endpoints.partitions, ring, _opened(lent, ring))
         await endpoints.mirror([mirror], make=False)
     return mirror.id
 
@@ -59,13 +60,19 @@ async def make_mirror(
 async def refresh_mirrors(endpoints: EndpointStore, own: Endpoint, ring: KeyRing) -> None:
     """Make the mirrors that an endpoint has like it.
 
-    Raises:
-        SealError: no key of the ring opens its secrets.
+    Where no key of the ring opens its secrets, the mirrors keep theirs: what an operator says does
+    not wait for a key.
     """
-    if own.may_have_mirrors:
-        elsewhere = _elsewhere(endpoints, own)
-        mirrors = [_mirror_of(own, at, endpoints.partitions, ring) for at in elsewhere]
-        await endpoints.mirror(mirrors, make=False)
+    if not own.may_have_mirrors:
+        return
+    try:
+        opened = _opened(own, ring)
+    except SealError:
+        _log.exception("delivery.secrets_not_mirrored", extra={"endpoint": own.id})
+        opened = {}
+    elsewhere = _elsewhere(endpoints, own)
+    mirrors = [_mirror_of(own, at, endpoints.partitions, ring, opened) for at in elsewhere]
+    await endpoints.mirror(mirrors, make=False)
 
 
 async def delete_with_mirrors(endpoints: EndpointStore, own: Endpoint) -> bool:
@@ -101,13 +108,9 @@ class MirrorNews:
     async def _carry(self, kept: Sequence[bytes]) -> None:
         for own_id, urls in self._by_endpoint(kept).items():
             own = await self._endpoints.learn_urls(own_id, urls)
-            if own is None:
-                continue  # deleted, and its mirrors with it
-            try:
+            # Else it was deleted, and its mirrors with it.
+            if own is not None:
                 await refresh_mirrors(self._endpoints, own, self._ring)
-            except SealError:
-                # The next change of the endpoint, or the next 410, tells its mirrors again.
-                _log.exception("delivery.mirrors_not_refreshed", extra={"endpoint": own_id})
 
     def _by_endpoint(self, news: Sequence[bytes]) -> Mapping[str, Sequence[DisabledUrl]]:
         """Return for each endpoint that is told of the URLs that answered 410."""
@@ -148,12 +151,19 @@ class MirrorNews:
         return replace(url, url=self._ring.seal(opened, row=url.row))
 
 
-def _mirror_of(own: Endpoint, partition: int, partitions: int, ring: KeyRing) -> Mirror:
-    """Return the mirror of an endpoint in `partition`, its secrets sealed anew.
+def _opened(own: Endpoint, ring: KeyRing) -> Mapping[Scheme, bytes]:
+    """Return its secrets by scheme.
 
     Raises:
         SealError: no key of the ring opens them.
     """
+    return {scheme: ring.open(sealed, row=own.id) for scheme, sealed in own.secrets.items()}
+
+
+def _mirror_of(
+    own: Endpoint, partition: int, partitions: int, ring: KeyRing, opened: Mapping[Scheme, bytes]
+) -> Mirror:
+    """Return the mirror of an endpoint in `partition`, with these secrets sealed anew."""
     mirror_id, others = _mirror_id(own, partition), partitions - 1
     part = MIRRORED / others
     bounded = own
@@ -164,10 +174,7 @@ def _mirror_of(own: Endpoint, partition: int, partitions: int, ring: KeyRing) ->
         own=bounded,
         part=part,
         others=others,
-        secrets={
-            scheme: ring.seal(ring.open(sealed, row=own.id), row=mirror_id)
-            for scheme, sealed in own.secrets.items()
-        },
+        secrets={scheme: ring.seal(each, row=mirror_id) for scheme, each in opened.items()},
     )
 
 

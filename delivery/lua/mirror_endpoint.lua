@@ -6,8 +6,8 @@
 --      a second or '', 8 the most that its limit may be or '', 9 attempts a second until it is verified or '',
 --      10 the endpoint that it is like, 11 the part of its rate that is the mirror's, 12 in how many other partitions
 --      there may be mirrors, 13 when that one was as it is told here, 14 when an operator last said which URLs are
---      disabled, 0 if never, 15 how many are, for each: hash, entry; see `gone`, then its sealed secrets for v1, then
---      for each other scheme: scheme, sealed secrets
+--      disabled, 0 if never, 15 how many are, for each: hash, entry; see `gone`, then its sealed secrets for v1 or '' to keep
+--      those it has, then for each other scheme: scheme, sealed secrets
 -- Demands that it was not told yet how that one was later: whoever tells so may be late, or say it twice. It is not
 -- listed among the tenant's endpoints, and not counted.
 -- Returns 1 if there is one now, else 0
@@ -21,8 +21,8 @@ if redis.call('EXISTS', key('ep', id)) == 0 then
   redis.call('SREM', key('eps', ARGV[2]), id)
 end
 if (tonumber(redis.call('HGET', key('ep', id), 'likeAt')) or 0) > tonumber(ARGV[13]) then return 1 end
-redis.call('HSET', key('ep', id), 'secret:v1', ARGV[SECRETS], 'mirrorOf', ARGV[10], 'part', ARGV[11],
-  'likeAt', ARGV[13])
+redis.call('HSET', key('ep', id), 'mirrorOf', ARGV[10], 'part', ARGV[11], 'likeAt', ARGV[13])
+if ARGV[SECRETS] ~= '' then redis.call('HSET', key('ep', id), 'secret:v1', ARGV[SECRETS]) end
 redis.call('HSET', key('host', host_of(ARGV[3])), 'borrowed:' .. id, ARGV[12])
 for at = SECRETS + 1, #ARGV, 2 do redis.call('HSET', key('ep', id), 'secret:' .. ARGV[at], ARGV[at + 1]) end
 

@@ -534,9 +534,16 @@ async def test_a_ring_that_opens_nothing_does_not_hold_up_the_rest(
     await send_on(side)
     await answer_gone(side, at_mirrors(await side.claim_all("dp-first"))[0])
     blind = MirrorNews(store, side.deliveries, KeyRing({"k2": bytes(32)}))
+    await side.deliveries.pause_endpoint(own_id())
+    before = {each: (await read(side, each)).secrets for each in mirror_ids()}
     assert await blind.move() == 1
     assert await blind.move() == 0
     assert await disabled(side, own_id()) == [(OTHER_URL, "gone")]
+    for each in mirror_ids():
+        mirror = await read(side, each)
+        assert mirror.paused_since is not None
+        assert mirror.secrets == before[each]
+        assert await disabled(side, each) == [(OTHER_URL, "gone")]
 
 
 async def test_news_are_bounded(store: Store, side: Side, news: MirrorNews) -> None:
