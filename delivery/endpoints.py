@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
 from config.ids import choose_partition, derived_id
@@ -94,6 +94,7 @@ class Endpoint:
         disabled_at: when an operator last said which those are; 0 if never.
         mirror_of: of a mirror the endpoint that it is like, else None; see `delivery.mirrors`.
         may_have_mirrors: whether it was mirrored.
+        read_at: when it was as it is here.
     """
 
     id: str
@@ -118,6 +119,7 @@ class Endpoint:
     disabled_at: int
     mirror_of: str | None
     may_have_mirrors: bool
+    read_at: int = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +130,7 @@ class Mirror:
         own: what it is like: the endpoint in its host's partition.
         part: of that one's rate.
         others: in how many partitions there may be mirrors.
-        secrets: that one's, sealed for the row `id`.
+        secrets: that one's, sealed for the row `id`; none where the mirror keeps those it has.
     """
 
     id: str
@@ -252,6 +254,7 @@ def decode_endpoint(
     waiting: int,
     breaker_open: bool,
     disabled: Mapping[str, bytes],
+    read_at: int,
 ) -> Endpoint:
     """Return the endpoint that the hash fields `kept` and the entries `disabled` describe."""
 
@@ -265,7 +268,7 @@ def decode_endpoint(
         tenant=kept["tenant"].decode(),
         origin=kept["origin"].decode(),
         created_at=int(kept["createdAt"]),
-        secrets={name: kept[field] for name, field in SECRET_FIELDS.items() if field in kept},
+        secrets={scheme: kept[name] for scheme, name in SECRET_FIELDS.items() if name in kept},
         paused_since=number("paused"),
         limit=int(kept["limit"]),
         max_limit=number("maxLimit"),
@@ -283,6 +286,7 @@ def decode_endpoint(
         disabled_at=int(kept.get("urlsAt", 0)),
         mirror_of=own.decode() if own else None,
         may_have_mirrors=own is None and "part" in kept,
+        read_at=read_at,
     )
 
 

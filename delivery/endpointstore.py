@@ -15,6 +15,7 @@ from delivery.bounds import DEFAULT_RETENTION, Retention
 from delivery.endpoints import (
     MAX_DISABLED_URLS,
     Change,
+    DisabledUrl,
     Endpoint,
     Mirror,
     Registration,
@@ -110,13 +111,19 @@ class EndpointStore:
         )
         return _endpoint(described) if described else None
 
-    async def delete_endpoint(self, endpoint_id: str) -> bool:
+    async def delete_endpoint(self, endpoint_id: str, *, not_lent_since: int | None = None) -> bool:
         """Forget the endpoint, unless deliveries to it wait or are being attempted.
+
+        Args:
+            endpoint_id: the endpoint.
+            not_lent_since: the instant, µs, since which `lend_endpoint` must not have been called.
 
         Returns:
             Whether it is gone; one that never was is.
         """
-        return bool(await self._run("delete_endpoint", partition_of(endpoint_id), endpoint_id) >= 0)
+        since = "" if not_lent_since is None else not_lent_since
+        done = await self._run("delete_endpoint", partition_of(endpoint_id), endpoint_id, since)
+        return bool(done >= 0)
 
     async def replace_secrets(
         self, endpoint_id: str, scheme: Scheme, *, old: bytes, new: bytes
@@ -152,14 +159,8 @@ class EndpointStore:
         )
         return _endpoint(described) if described else None
 
-    async def learn_urls(
-        self, endpoint_id: str, entries: Sequence[tuple[str, bytes]]
-    ) -> Endpoint | None:
+    async def learn_urls(self, endpoint_id: str, urls: Sequence[DisabledUrl]) -> Endpoint | None:
         """Disable URLs that answered 410 to mirrors of the endpoint.
-
-        Args:
-            endpoint_id: the endpoint.
-            entries: their hashes, and what is kept of each.
 
         Returns:
             The endpoint as it is now; None when there is none.
@@ -168,7 +169,7 @@ class EndpointStore:
             "learn_urls",
             partition_of(endpoint_id),
             endpoint_id,
-            *(part for entry in entries for part in entry),
+            *(part for url in urls for part in (url.hash, url.entry())),
         )
         return _endpoint(described) if described else None
 
@@ -191,10 +192,11 @@ class EndpointStore:
                     each.own.id,
                     _or_nothing(each.part),
                     each.others,
+                    each.own.read_at,
                     each.own.disabled_at,
                     len(each.own.disabled),
                     *(part for url in each.own.disabled for part in (url.hash, url.entry())),
-                    each.secrets["v1"],
+                    each.secrets.get("v1", b""),
                     *(
                         part
                         for scheme, sealed in each.secrets.items()
@@ -219,7 +221,7 @@ class EndpointStore:
 
 
 def _or_nothing(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    return "" if value is None else str(value)
 
 
 def _given(value: float | Unset | None) -> str:
@@ -233,7 +235,7 @@ def _given(value: float | Unset | None) -> str:
 
 
 def _endpoint(described: list[Any]) -> Endpoint:
-    endpoint_id, flat, inflight, waiting, breaker_open, disabled = described
+    endpoint_id, flat, inflight, waiting, breaker_open, disabled, read_at = described
     return decode_endpoint(
         endpoint_id.decode(),
         pairs(flat),
@@ -241,4 +243,5 @@ def _endpoint(described: list[Any]) -> Endpoint:
         waiting=waiting,
         breaker_open=bool(breaker_open),
         disabled=pairs(disabled),
+        read_at=read_at,
     )

@@ -195,6 +195,7 @@ class Delivery:
     """A delivery as people see it. Instants are µs.
 
     Attributes:
+        endpoint: which it goes to; for a mirror's, the one that it is like.
         origin: of its endpoint; empty when that was deleted.
         url: sealed for the row `id`; empty when it was delivered and can be sent no more.
         headers: custom headers as a JSON object, sealed for the same row; empty without any, and

@@ -43,9 +43,6 @@ async def change_secrets(
         known = open_secrets(kept, endpoint.id, ring) if kept else None
         wanted = change(known)
         if wanted is None or wanted == known:
-            if wanted is not None:
-                # A first try may have been cut off before it came to this.
-                await refresh_mirrors(deliveries, endpoint, ring)
             return endpoint
         sealed = seal_secrets(wanted, endpoint.id, ring)
         found = await deliveries.replace_secrets(endpoint.id, scheme, old=kept or b"", new=sealed)

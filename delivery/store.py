@@ -192,7 +192,7 @@ class DeliveryStore(EndpointStore):
     async def read(self, delivery_id: str) -> Delivery | None:
         """Return the delivery with its history, or None when there is none."""
         found = await self._run("read_delivery", partition_of(delivery_id), delivery_id, 0)
-        return _delivery(delivery_id, found[0], found[1]) if found else None
+        return _delivery(delivery_id, found[0], found[1], found[3]) if found else None
 
     async def read_body(self, delivery_id: str) -> bytes | None:
         """Return the bytes that are sent, none when they cannot be; None without the delivery."""
@@ -327,7 +327,9 @@ def _dead(row: list[Any]) -> DeadDelivery:
     )
 
 
-def _delivery(delivery_id: str, flat: Iterable[bytes], origin: bytes) -> Delivery:
+def _delivery(
+    delivery_id: str, flat: Iterable[bytes], origin: bytes, own: bytes | None
+) -> Delivery:
     kept = pairs(flat)
 
     def number(name: str) -> int | None:
@@ -337,7 +339,7 @@ def _delivery(delivery_id: str, flat: Iterable[bytes], origin: bytes) -> Deliver
     reason = kept.get("reason")
     return Delivery(
         id=delivery_id,
-        endpoint=kept["ep"].decode(),
+        endpoint=(own or kept["ep"]).decode(),
         origin=origin.decode(),
         tenant=kept["tenant"].decode(),
         state=cast("State", kept["state"].decode()),

@@ -11,7 +11,9 @@
 --                     (attempts a second), tat (see `rate`), maxLimit (the most that limit may be), verifiedAt (its
 --                     receiver answered a challenge), unverified (attempts a second until then), urlsAt (when an
 --                     operator last said which URLs are disabled), mirrorOf (of a mirror: the endpoint that it is
---                     like), part (of an endpoint that has mirrors, and of a mirror: what it has of its rate)
+--                     like), likeAt (when that one was as this one is), part (of an endpoint that has mirrors, and of a
+--                     mirror: what it has of its rate), lentAt (when a mirror of it was last asked for),
+--                     others (of an endpoint that has mirrors: in how many other partitions there may be any)
 --   ep:<e>:live       zset of deliveries waiting, by the instant they are due
 --   ep:<e>:replay     the same, of replayed ones; served behind `live`
 --   ep:<e>:inflight   zset of deliveries being attempted, by the end of their lease
@@ -57,6 +59,19 @@ end
 
 local function breaker_open(failures)
   return (tonumber(failures) or 0) >= BREAKER_FAILURES
+end
+
+-- The most that its limit may be, of what an operator said: the mirrors of an endpoint have what `slots_here` leaves
+-- them. Nil where nobody said anything.
+local function most_of(max_limit, others)
+  max_limit = tonumber(max_limit)
+  return max_limit and slots_here(max_limit, {lent = tonumber(others)})
+end
+
+local function keep_within(ep)
+  local e = redis.call('HMGET', key('ep', ep), 'limit', 'maxLimit', 'others')
+  local most = most_of(e[2], e[3])
+  if most and tonumber(e[1]) > most then redis.call('HSET', key('ep', ep), 'limit', most) end
 end
 
 -- How many may be attempted at once.

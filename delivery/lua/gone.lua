@@ -13,7 +13,7 @@ local function entry_of(why, row, sealed)
 end
 
 local function since_of(entry)
-  return tonumber(string.match(entry, '^%d+'))
+  return tonumber(string.match(entry, '^%S+'))
 end
 
 -- Of too many URLs that answered 410 the one that did so longest ago is forgotten: it will say so again. False when
@@ -38,9 +38,10 @@ end
 -- The receiver answered 410. True when this URL was not disabled before.
 local function url_gone(ep, url_hash, id)
   local entry = entry_of('gone', id, redis.call('HGET', key('d', id), 'url'))
-  if not disable_gone(ep, url_hash, entry) then return false end
-  tell_mirrors(ep, url_hash, entry)
-  return true
+  local is_new = disable_gone(ep, url_hash, entry)
+  -- A mirror may not know yet that an operator has enabled it since.
+  if is_new or own_of(ep) ~= ep then tell_mirrors(ep, url_hash, entry) end
+  return is_new
 end
 
 -- As an operator said at `urls_at`: these are disabled, and of the others none that was before.

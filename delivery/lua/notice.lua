@@ -12,14 +12,14 @@ local function count(name, by)
   redis.call('HINCRBY', key('stats'), name, by or 1)
 end
 
--- Nothing is told of the operator's own endpoint: its notices would make notices. What dies because its URL is
--- disabled is not told one by one.
+-- Nothing is told of the operator's own endpoint, or of a mirror of it: its notices would make notices. What dies
+-- because its URL is disabled is not told one by one.
 local function notice(event, id, ep, reason)
-  local operator = redis.call('GET', key('operator'))
-  if not operator or operator == ep then return end
+  local operator, own = redis.call('GET', key('operator')), own_of(ep) or ep
+  if not operator or operator == own then return end
   local d = redis.call('HMGET', key('d', id), 'tenant', 'n', 'lastStatus', 'tags')
   local dropped = tell('operator:notices', cjson.encode({
-    event = event, at = string.format('%.0f', now), delivery = id, endpoint = own_of(ep) or ep, reason = reason,
+    event = event, at = string.format('%.0f', now), delivery = id, endpoint = own, reason = reason,
     tenant = d[1], origin = redis.call('HGET', key('ep', ep), 'origin') or '', attempts = tonumber(d[2]) or 0,
     status = tonumber(d[3]), tags = d[4],
   }))

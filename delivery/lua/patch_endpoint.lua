@@ -21,14 +21,14 @@ change('rate', ARGV[2])
 -- What was used up at another rate says nothing of this one.
 if ARGV[2] ~= '' then redis.call('HDEL', key('ep', id), 'tat') end
 change('maxLimit', ARGV[3])
-local e = redis.call('HMGET', key('ep', id), 'limit', 'maxLimit')
-if e[2] and tonumber(e[1]) > tonumber(e[2]) then redis.call('HSET', key('ep', id), 'limit', e[2]) end
+keep_within(id)
 
 if ARGV[4] == '1' then
   local entries = {}
   for at = 5, #ARGV, 3 do entries[ARGV[at]] = entry_of('operator', ARGV[at + 1], ARGV[at + 2]) end
   follow_urls(id, now, entries)
 end
+tell_mirrors(id)
 rescore(id)
 announce()
 return describe(id, GONE_MOST)

@@ -14,6 +14,7 @@ elseif not pause and e[2] then
   redis.call('HSET', key('ep', id), 'pausedFor', paused_total(e[2], e[3]))
   redis.call('HDEL', key('ep', id), 'paused')
 end
+tell_mirrors(id)
 rescore(id)
 announce()
 return describe(id, GONE_MOST)

@@ -20,11 +20,11 @@ local function health_of(ep)
   local h = health[ep]
   if h then return h end
   local e = redis.call('HMGET', key('ep', ep), 'origin', 'limit', 'halvedAt', 'failures', 'opens', 'openUntil',
-    'maxLimit')
+    'maxLimit', 'others')
   h = {
     exists = e[1], was = tonumber(e[2]) or 1, limit = tonumber(e[2]) or 1, halved_at = tonumber(e[3]) or 0,
     failures = tonumber(e[4]) or 0, opens = tonumber(e[5]) or 0, open_until = tonumber(e[6]) or 0,
-    most = math.min(limit_max, tonumber(e[7]) or limit_max), was_ill = e[4] or e[5], set = {},
+    most = math.min(limit_max, most_of(e[7], e[8]) or limit_max), was_ill = e[4] or e[5], set = {},
   }
   health[ep] = h
   return h

@@ -1,4 +1,5 @@
 -- include: endpoint
+-- include: told
 -- Fragment: an endpoint exists from its first use on; its secret for a scheme is the one it was first given.
 
 -- Whether the tenant has as many endpoints as it may, and this would be one more. Counted in this partition.
@@ -15,6 +16,7 @@ local function hold(id, unverified)
   if wanted == e[2] then return end
   redis.call('HDEL', key('ep', id), 'unverified', 'tat')
   if wanted then redis.call('HSET', key('ep', id), 'unverified', wanted) end
+  tell_mirrors(id)
   rescore(id)
 end
 

@@ -11,4 +11,5 @@ local kept = redis.call('HGET', key('ep', id), field) or ''
 if kept == ARGV[4] then return {1, describe(id, GONE_MOST)} end
 if kept ~= ARGV[3] then return {0, describe(id, GONE_MOST)} end
 redis.call('HSET', key('ep', id), field, ARGV[4])
+tell_mirrors(id)
 return {1, describe(id, GONE_MOST)}

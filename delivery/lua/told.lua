@@ -3,8 +3,9 @@
 --
 -- Keys of the partition:
 --   operator:notices   what the operator is told; see `notice`
---   mirrors:news       what an endpoint and its mirrors (see mirrors.py) tell each other: `<own>` when it has changed,
---                      or `<own> <hash> <entry>` of a URL that answered 410; own is the endpoint that is mirrored
+--   mirrors:news       what an endpoint and its mirrors (see mirrors.py) tell each other: `<own> <when>` when it has
+--                      changed, or `<own> <hash> <entry>` of a URL that answered 410; own is the endpoint that is
+--                      mirrored
 local TOLD_KEPT = 1000
 
 -- The newest thousand; returns how many there was no room for.
@@ -22,8 +23,11 @@ local function own_of(ep)
   return e[1] or e[2] and ep
 end
 
--- What there is no room for is met again: by a 410, or at the next change.
+-- What there is no room for is met again: by a 410, or at the next change. No two are alike: who has carried one
+-- forgets that one only.
 local function tell_mirrors(ep, url_hash, entry)
   local own = own_of(ep)
-  if own then tell('mirrors:news', url_hash and table.concat({own, url_hash, entry}, ' ') or own) end
+  if not own then return end
+  local what = url_hash and {own, url_hash, entry} or {own, string.format('%.0f', now)}
+  tell('mirrors:news', table.concat(what, ' '))
 end

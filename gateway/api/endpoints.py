@@ -21,7 +21,7 @@ from delivery.endpoints import (
     register,
 )
 from delivery.errors import TooManyEndpoints
-from delivery.mirrors import delete_mirrors, refresh_mirrors
+from delivery.mirrors import delete_with_mirrors, refresh_mirrors
 from gateway.access import Access
 from gateway.auth import Principal
 from gateway.bodies import read_json
@@ -130,9 +130,7 @@ class EndpointsApi:
         await self._services.audit.record(
             request, principal, "endpoint.delete", endpoint.id, origin=endpoint.origin
         )
-        deliveries = self._services.deliveries
-        is_gone = await delete_mirrors(deliveries, endpoint)
-        if not is_gone or not await deliveries.delete_endpoint(endpoint.id):
+        if not await delete_with_mirrors(self._services.deliveries, endpoint):
             raise Problem("endpoint_in_use", "deliveries to it wait or are being attempted")
         return Response(status_code=204, headers=_NO_STORE)
 

@@ -281,6 +281,54 @@ async def test_another_url_is_bound_as_any_endpoint_is(
     assert (await client.get("/v1/replays")).json() == {"items": []}
 
 
+async def test_a_mirrors_identifier_stands_for_the_endpoint_that_it_is_like(
+    gateway: Gateway, client: httpx.AsyncClient, services: Services
+) -> None:
+    ids = [(await bury(client, services, f"http://127.0.0.{at}:9/x"))[1] for at in range(1, 5)]
+    await create(client, ids=ids, toUrl="http://127.0.0.9:9/elsewhere")
+    await run_replays(services)
+    claimed = await claim(services.deliveries, wanted(1, process="dp-sent-on"))
+    [own] = [
+        each["id"]
+        for each in (await client.get("/v1/endpoints")).json()["items"]
+        if each["origin"] == "http://127.0.0.9:9"
+    ]
+    addresses = {f"/v1/endpoints/{each.endpoint}" for each in claimed}
+    for address in addresses:
+        secret = (await client.post(f"{address}/rotate", json={"overlapSeconds": 0})).json()
+        assert secret == (await client.get(f"/v1/endpoints/{own}/secret")).json()
+        assert secret == (await client.get(f"{address}/secret")).json()
+        changed = await client.patch(address, json={"ratePerSecond": 7})
+        assert (changed.json()["id"], changed.json()["ratePerSecond"]) == (own, 7)
+        for action in ("test", "verify"):
+            sent = await client.post(f"{address}/{action}", json={})
+            assert (sent.status_code, sent.json()["endpointId"]) == (202, own)
+    async with await gateway.client(tenant="other") as other:
+        for address in addresses:
+            for method, path in (
+                ("GET", ""),
+                ("PATCH", ""),
+                ("DELETE", ""),
+                ("POST", "/pause"),
+                ("GET", "/secret"),
+                ("POST", "/rotate"),
+                ("POST", "/test"),
+                ("POST", "/verify"),
+            ):
+                refused = await other.request(method, f"{address}{path}", json={})
+                assert_problem(refused, "not_found")
+    await services.deliveries.record([over(each, Bury(reason="exhausted")) for each in claimed])
+    shown = [(await client.get(f"/v1/deliveries/{each}")).json() for each in ids]
+    assert {each["endpointId"] for each in shown} == {own}
+    found = (await client.get("/v1/dead-letters", params={"endpoint": own})).json()["items"]
+    assert sorted(each["id"] for each in found) == sorted(ids)
+    for each in await claim(services.deliveries, wanted(2, process="dp-samples")):
+        await services.deliveries.record([over(each, Bury(reason="exhausted"))])
+    assert (await client.delete(min(addresses))).status_code == 204
+    for address in (*addresses, f"/v1/endpoints/{own}"):
+        assert_problem(await client.get(address), "not_found")
+
+
 async def test_mirrors_follow_what_operators_say(
     client: httpx.AsyncClient, services: Services
 ) -> None:
