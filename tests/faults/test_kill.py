@@ -131,6 +131,9 @@ def test_a_job_outlives_the_store(gateway: Gateway, httpserver: HTTPServer) -> N
     )
     assert eventually(lambda: under_way(gateway, job["jobId"]))
     gateway.kill("store")
+    # Readiness is tried once a second: it may be from before. What asks the store itself says more.
+    where, shown = f"/v1/jobs/{job['jobId']}", {"onComplete": "inline"}
+    assert eventually(lambda: gateway.client.get(where, params=shown).status_code == 200)
     assert eventually(lambda: gateway.client.get("/readyz").status_code == 200)
     document = gateway.called_back(job["jobId"], patience=PATIENCE)
     # The worker kept its claim: the job ran once.

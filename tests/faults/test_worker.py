@@ -238,6 +238,8 @@ def test_a_delivery_process_that_stops_hands_back_what_does_not_end(
 
 
 def test_workers_leave_with_the_process_that_forked_them(gateway: Gateway) -> None:
+    # It may have been started anew a moment ago.
+    assert eventually(lambda: len(descendants(gateway.pid("worker"))) >= 2)
     worker = gateway.pid("worker")
     forked = descendants(worker)
     assert len(forked) >= 2
