@@ -90,6 +90,16 @@ local function paused_total(paused, paused_for)
   return (tonumber(paused_for) or 0) + (paused and now - tonumber(paused) or 0)
 end
 
+local function pause(ep, is_wanted)
+  local e = redis.call('HMGET', key('ep', ep), 'paused', 'pausedFor')
+  if is_wanted and not e[1] then
+    redis.call('HSET', key('ep', ep), 'paused', now)
+  elseif not is_wanted and e[1] then
+    redis.call('HSET', key('ep', ep), 'pausedFor', paused_total(e[1], e[2]))
+    redis.call('HDEL', key('ep', ep), 'paused')
+  end
+end
+
 -- Slots of the host came free: those that wait for them are ready, the longest first, in the place they had. One that
 -- has nothing but replays takes none of them from those behind it: when its turn comes is not known.
 local function admit(host, load)

@@ -6,8 +6,8 @@
 --      a second or '', 8 the most that its limit may be or '', 9 attempts a second until it is verified or '',
 --      10 the endpoint that it is like, 11 the part of its rate that is the mirror's, 12 in how many other partitions
 --      there may be mirrors, 13 when that one was as it is told here, 14 when an operator last said which URLs are
---      disabled, 0 if never, 15 how many are, for each: hash, entry; see `gone`, then its sealed secrets for v1 or '' to keep
---      those it has, then for each other scheme: scheme, sealed secrets
+--      disabled, 0 if never, 15 how many are, for each: hash, entry; see `gone`, then its sealed secrets for v1 or
+--      '' to keep those it has, then for each other scheme: scheme, sealed secrets
 -- Demands that it was not told yet how that one was later: whoever tells so may be late, or say it twice. It is not
 -- listed among the tenant's endpoints, and not counted.
 -- Returns 1 if there is one now, else 0
@@ -42,13 +42,7 @@ is_paced_anew = set('unverified', ARGV[9]) or is_paced_anew
 if is_paced_anew then redis.call('HDEL', key('ep', id), 'tat') end
 set('maxLimit', ARGV[8])
 keep_within(id)
-local e = redis.call('HMGET', key('ep', id), 'paused', 'pausedFor')
-if ARGV[6] == '1' and not e[1] then
-  redis.call('HSET', key('ep', id), 'paused', now)
-elseif ARGV[6] ~= '1' and e[1] then
-  redis.call('HSET', key('ep', id), 'pausedFor', paused_total(e[1], e[2]))
-  redis.call('HDEL', key('ep', id), 'paused')
-end
+pause(id, ARGV[6] == '1')
 local entries = {}
 for at = 16, SECRETS - 2, 2 do entries[ARGV[at]] = ARGV[at + 1] end
 follow_urls(id, tonumber(ARGV[14]), entries)

@@ -12,8 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Never
 
 from pydantic import Field
 
@@ -28,6 +27,12 @@ from gateway.handlers import (
 )
 
 MEMORY = 128 * 1024**2
+
+
+def _for_ever() -> Never:
+    """Return for no signal that is handled."""
+    while True:
+        signal.pause()
 
 
 class Nothing(JobModel):
@@ -173,7 +178,7 @@ def fail(job: JobContext, given: Way) -> Word:  # noqa: C901, PLR0912 - a catalo
             for name in os.listdir("/proc/self/fd"):
                 if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
                     os.write(int(name), b"\xff" * 64)
-            time.sleep(600)
+            _for_ever()
         case "forked":
             if os.fork() == 0:
                 return Word(word="the copy")
@@ -214,7 +219,7 @@ def hang(job: JobContext, given: Hang) -> Word:  # noqa: C901 - a catalogue
                 try:
                     job.sleep(600)
                 except JobCancelled:
-                    time.sleep(600)
+                    _for_ever()
         case "litter":
             folder = tempfile.mkdtemp()
             job.progress(2, folder)
@@ -267,16 +272,16 @@ class Family(JobModel):
 
 
 _DAEMON = """
-import os, sys, time
+import os, signal
 if os.fork(): os._exit(0)
 os.setsid()
 if os.fork(): os._exit(0)
 print(os.getpid(), flush=True)
 os.close(1)
-time.sleep(600)
+signal.pause()
 """
 
-_CHILD = "import os, time; print(os.getpid(), flush=True); os.close(1); time.sleep(600)"
+_CHILD = "import os, signal; print(os.getpid(), flush=True); os.close(1); signal.pause()"
 
 
 @job_type(
@@ -295,7 +300,7 @@ def breed(job: JobContext, given: Family) -> Word:
         case "crash":
             os._exit(3)
         case "hang":
-            time.sleep(600)
+            _for_ever()
         case "return":
             pass
     return Word(word=" ".join(pids))

@@ -13,11 +13,10 @@ from config.store import Store
 from delivery.endpoints import Change, Registration
 from delivery.models import Retry
 from delivery.store import DeliveryStore
-from tests.delivery.scheduling import (
+from tests.delivery.schedule.conftest import (
     HOUR,
     enqueue_shared,
     key,
-    with_host_limit,
 )
 from tests.delivery.test_store import (
     claim,
@@ -28,12 +27,6 @@ from tests.delivery.test_store import (
     registration,
     wanted,
 )
-
-
-@pytest.fixture
-def deliveries(store: Store, partitions: int) -> DeliveryStore:
-    """Return deliveries of which one host takes four at a time."""
-    return with_host_limit(store, partitions, 4)
 
 
 async def make_suspect(store: Store, deliveries: DeliveryStore, host: str) -> str:

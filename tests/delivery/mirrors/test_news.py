@@ -23,7 +23,7 @@ from delivery.sealing import KeyRing
 from delivery.signing import generate_secret
 from delivery.told import AT_ONCE, Told
 from tests.conftest import RunningStores
-from tests.delivery.mirrored import (
+from tests.delivery.mirrors.conftest import (
     HOST,
     KEPT,
     PARTITIONS,
@@ -42,17 +42,6 @@ from tests.delivery.test_store import (
     over,
     registration,
 )
-
-
-@pytest.fixture
-def side(store: Store) -> Side:
-    """Return deliveries in several partitions, and what replays them."""
-    return side_of(store, PARTITIONS)
-
-
-@pytest.fixture
-def news(store: Store, side: Side) -> MirrorNews:
-    return MirrorNews(store, side.deliveries, RING)
 
 
 class Interrupted(EndpointStore):

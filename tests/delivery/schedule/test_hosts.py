@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-import pytest
-
 from config.store import Store
 from delivery.models import Claimed
 from delivery.store import DeliveryStore
-from tests.delivery.scheduling import (
+from tests.delivery.schedule.conftest import (
     SHARED,
     deliver,
     end_wait,
@@ -26,12 +24,6 @@ from tests.delivery.test_store import (
     registration,
     wanted,
 )
-
-
-@pytest.fixture
-def deliveries(store: Store, partitions: int) -> DeliveryStore:
-    """Return deliveries of which one host takes four at a time."""
-    return with_host_limit(store, partitions, 4)
 
 
 async def test_a_host_takes_so_many_whoever_they_are_for(deliveries: DeliveryStore) -> None:

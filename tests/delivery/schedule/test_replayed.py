@@ -12,7 +12,7 @@ from delivery.endpoints import Change
 from delivery.models import Bury, Retry
 from delivery.store import DeliveryStore
 from tests.delivery.replaying import replay
-from tests.delivery.scheduling import (
+from tests.delivery.schedule.conftest import (
     HOUR,
     SHARED,
     deliver,
@@ -27,12 +27,6 @@ from tests.delivery.test_store import (
     registration,
     wanted,
 )
-
-
-@pytest.fixture
-def deliveries(store: Store, partitions: int) -> DeliveryStore:
-    """Return deliveries of which one host takes four at a time."""
-    return with_host_limit(store, partitions, 4)
 
 
 async def replay_shared(

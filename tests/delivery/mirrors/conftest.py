@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from config.ids import choose_partition, derived_id, partition_of
+from config.store import Store
 from delivery.endpoints import Endpoint
+from delivery.mirrors import MirrorNews
 from delivery.models import Bury, Claimed
-from tests.delivery.replay_side import OTHER_URL, Side
+from tests.delivery.replay_side import OTHER_URL, Side, side_of
 from tests.delivery.test_deadletters import bury
 from tests.delivery.test_store import (
     RING,
@@ -19,6 +23,17 @@ from tests.delivery.test_store import (
 PARTITIONS = 4
 KEPT = 1_000
 HOST = "other.example"
+
+
+@pytest.fixture
+def side(store: Store) -> Side:
+    """Return deliveries in several partitions, and what replays them."""
+    return side_of(store, PARTITIONS)
+
+
+@pytest.fixture
+def news(store: Store, side: Side) -> MirrorNews:
+    return MirrorNews(store, side.deliveries, RING)
 
 
 async def send_on(side: Side) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from config.clock import SECOND
 from config.ids import partition_of
 from config.scripts import partition_prefix
@@ -20,6 +22,12 @@ from tests.delivery.test_store import (
 
 HOUR = 3600 * SECOND
 SHARED = "shared.example"
+
+
+@pytest.fixture
+def deliveries(store: Store, partitions: int) -> DeliveryStore:
+    """Return deliveries of which one host takes four at a time."""
+    return with_host_limit(store, partitions, 4)
 
 
 def with_host_limit(store: Store, partitions: int, host_limit: int) -> DeliveryStore:

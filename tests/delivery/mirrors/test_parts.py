@@ -16,7 +16,7 @@ from delivery.endpoints import Change
 from delivery.mirrors import MirrorNews, make_mirror, refresh_mirrors
 from delivery.models import Deliver
 from delivery.store import DeliveryStore
-from tests.delivery.mirrored import (
+from tests.delivery.mirrors.conftest import (
     HOST,
     PARTITIONS,
     at_mirrors,
@@ -34,17 +34,6 @@ from tests.delivery.test_store import (
     over,
     registration,
 )
-
-
-@pytest.fixture
-def side(store: Store) -> Side:
-    """Return deliveries in several partitions, and what replays them."""
-    return side_of(store, PARTITIONS)
-
-
-@pytest.fixture
-def news(store: Store, side: Side) -> MirrorNews:
-    return MirrorNews(store, side.deliveries, RING)
 
 
 async def test_the_receiver_that_answers_its_challenge_is_verified_for_its_mirrors(

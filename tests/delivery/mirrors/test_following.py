@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
-
 from config.ids import partition_of
 from config.scripts import partition_prefix
 from config.sections import OperatorSettings
@@ -19,7 +17,7 @@ from delivery.replays import Definition
 from delivery.rotation import change_secrets
 from delivery.secrets import Secrets
 from delivery.signing import generate_secret
-from tests.delivery.mirrored import (
+from tests.delivery.mirrors.conftest import (
     HOST,
     PARTITIONS,
     answer_gone,
@@ -30,7 +28,7 @@ from tests.delivery.mirrored import (
     read,
     send_on,
 )
-from tests.delivery.replay_side import OTHER_URL, Side, bury_some, side_of
+from tests.delivery.replay_side import OTHER_URL, Side, bury_some
 from tests.delivery.test_store import (
     POLICY,
     RING,
@@ -40,17 +38,6 @@ from tests.delivery.test_store import (
     registration,
     wanted,
 )
-
-
-@pytest.fixture
-def side(store: Store) -> Side:
-    """Return deliveries in several partitions, and what replays them."""
-    return side_of(store, PARTITIONS)
-
-
-@pytest.fixture
-def news(store: Store, side: Side) -> MirrorNews:
-    return MirrorNews(store, side.deliveries, RING)
 
 
 async def test_they_follow_its_secrets(side: Side) -> None:

@@ -15,7 +15,7 @@ from delivery.endpoints import Change
 from delivery.models import Bury, Deliver, Retry
 from delivery.store import DeliveryStore
 from tests.delivery.replaying import replay
-from tests.delivery.scheduling import (
+from tests.delivery.schedule.conftest import (
     HOUR,
     end_wait,
     key,
@@ -30,13 +30,6 @@ from tests.delivery.test_store import (
     registration,
     wanted,
 )
-
-
-@pytest.fixture
-def deliveries(store: Store, partitions: int) -> DeliveryStore:
-    """Return deliveries of which one host takes four at a time."""
-    return with_host_limit(store, partitions, 4)
-
 
 # Time without sweeps
 
