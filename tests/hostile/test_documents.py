@@ -15,7 +15,7 @@ from gateway.artifacts import ArtifactStore, input_path
 from gateway.isolation import Isolation
 from gateway.jobcontext import JobError
 from gateway.models import Job, JsonObject, StoredFile
-from tests.gateway.test_isolation import Reports
+from tests.gateway.isolation.conftest import Reports
 
 JOB_ID = "job_00hostile"
 SECONDS = 60
